@@ -1,0 +1,28 @@
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+/** The test files under `root`, apart: those that start other programs (`lab`), and those that only compute (`pure`). Paths from `root`. */
+export function testProjects(root: string): { readonly pure: readonly string[]; readonly lab: readonly string[] } {
+  const files = globSync("test/**/*.test.ts", { cwd: root }).toSorted();
+  const known = new Map<string, boolean>();
+  const lab = new Set(files.filter((file) => startsPrograms(join(root, file), known)));
+  return { pure: files.filter((file) => !lab.has(file)), lab: [...lab] };
+}
+
+/** Whether a test file, or a file of `test/` it imports, uses the lab or starts a program itself. */
+function startsPrograms(file: string, known: Map<string, boolean>): boolean {
+  const before = known.get(file);
+  if (before !== undefined) return before;
+  known.set(file, false);
+  const found = imports(file).some((name) => {
+    if (name === "node:child_process" || /(?:^|\/)lab\//.test(name)) return true;
+    const imported = join(dirname(file), name);
+    return name.startsWith(".") && !imported.includes("/src/") && existsSync(imported) && startsPrograms(imported, known);
+  });
+  known.set(file, found);
+  return found;
+}
+
+function imports(file: string): string[] {
+  return [...readFileSync(file, "utf8").matchAll(/^(?:import|export)\s[^;]*?["']([^"'\n]+)["'];?$/gm)].map((match) => match[1] ?? "");
+}
