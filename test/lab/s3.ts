@@ -1,0 +1,125 @@
+import type { ChildProcess } from "node:child_process";
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
+import { LabError } from "./exec.ts";
+import { tempDir } from "./temp-dir.ts";
+import { needTier, tierPath } from "./tiers.ts";
+
+/** A real S3 server (MinIO) with conditional writes and Object Lock, on a loopback port of its own, with data of its own. */
+export interface S3Lab {
+  /** `http://127.0.0.1:<port>` */
+  readonly endpoint: string;
+  readonly region: string;
+  readonly bucket: string;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  /** What a program that uses the SDK's usual chain of credentials needs in its environment. */
+  readonly env: { readonly AWS_ACCESS_KEY_ID: string; readonly AWS_SECRET_ACCESS_KEY: string; readonly AWS_REGION: string };
+  /** The repository URL of a prefix in the bucket. */
+  url(prefix: string): string;
+  /** Another bucket. */
+  createBucket(name: string, options?: { readonly objectLock?: boolean }): Promise<void>;
+  /** Kills the server and removes its data; safe to call again. */
+  stop(): Promise<void>;
+}
+
+const REGION = "us-east-1";
+const SCRIPT: string = join(import.meta.dirname, "s3-server.sh");
+
+/**
+ * Starts the server and makes one bucket. It ends with this process in any case.
+ * @throws LabError when the tier is not there or the server does not answer within a minute
+ */
+export async function startS3(options: { readonly bucket?: string; readonly objectLock?: boolean } = {}): Promise<S3Lab> {
+  needTier("s3");
+  const { bucket = "backups", objectLock = false } = options;
+  const credentials = { accessKeyId: `lab${randomBytes(6).toString("hex")}`, secretAccessKey: randomBytes(20).toString("hex") };
+  const dir = mkdtempSync(join(tempDir("s3"), "data-"));
+  const port = await freePort();
+  const endpoint = `http://127.0.0.1:${port}`;
+  const server = startServer(dir, port, credentials);
+  const client = new S3Client({ region: REGION, endpoint, forcePathStyle: true, credentials });
+  const lab: S3Lab = {
+    endpoint,
+    region: REGION,
+    bucket,
+    ...credentials,
+    env: { AWS_ACCESS_KEY_ID: credentials.accessKeyId, AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey, AWS_REGION: REGION },
+    url: (prefix) => `s3://${bucket}/${prefix}?endpoint=${endpoint}&region=${REGION}`,
+    createBucket: async (name, { objectLock: lock = false } = {}) => {
+      await client.send(new CreateBucketCommand({ Bucket: name, ObjectLockEnabledForBucket: lock }));
+    },
+    stop: async () => {
+      client.destroy();
+      await end(server);
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+  try {
+    await untilReady(server, endpoint, `${dir}.log`);
+    await lab.createBucket(bucket, { objectLock });
+    return lab;
+  } catch (cause) {
+    await lab.stop();
+    throw cause;
+  }
+}
+
+function startServer(dir: string, port: number, credentials: { accessKeyId: string; secretAccessKey: string }): ChildProcess {
+  const log = openSync(`${dir}.log`, "a");
+  const server = spawn("sh", [SCRIPT, tierPath("s3"), "server", "--quiet", "--address", `127.0.0.1:${port}`, dir], {
+    stdio: ["pipe", log, log],
+    detached: true,
+    env: {
+      PATH: process.env["PATH"],
+      HOME: dir,
+      MINIO_ROOT_USER: credentials.accessKeyId,
+      MINIO_ROOT_PASSWORD: credentials.secretAccessKey,
+      MINIO_BROWSER: "off",
+      MINIO_UPDATE: "off",
+      MINIO_REGION: REGION,
+    },
+  });
+  closeSync(log);
+  server.on("error", () => undefined); // untilReady sees that it has no pid
+  server.stdin?.on("error", () => undefined);
+  server.unref();
+  (server.stdin as unknown as { unref?(): void } | null)?.unref?.();
+  return server;
+}
+
+async function untilReady(server: ChildProcess, endpoint: string, log: string): Promise<void> {
+  const deadline = Date.now() + 60_000;
+  while (Date.now() < deadline && server.pid !== undefined && server.exitCode === null) {
+    const answer = await fetch(`${endpoint}/minio/health/ready`, { signal: AbortSignal.timeout(5000) }).catch(() => undefined);
+    await answer?.body?.cancel();
+    if (answer?.ok === true) return;
+    await sleep(100);
+  }
+  throw new LabError(`the S3 server did not start: ${readFileSync(log, "utf8").slice(-1000)}`);
+}
+
+async function end(server: ChildProcess): Promise<void> {
+  if (server.pid === undefined || server.exitCode !== null || server.signalCode !== null) return;
+  server.ref();
+  const ended = once(server, "exit");
+  server.stdin?.destroy();
+  await ended;
+}
+
+/** A loopback port that nobody has at this moment. */
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const { port } = probe.address() as AddressInfo;
+  probe.close();
+  await once(probe, "close");
+  return port;
+}
