@@ -1,0 +1,1 @@
+export { FsObjectStore } from "./fs-object-store.ts";

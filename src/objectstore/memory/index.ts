@@ -1,0 +1,1 @@
+export { MemoryObjectStore } from "./memory-object-store.ts";

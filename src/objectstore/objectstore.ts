@@ -1,0 +1,64 @@
+/**
+ * The port to an object store. Adapters (`s3`, `fs`, `memory`) implement it, wrappers (`wrap/*`) add retry, limits and faults,
+ * and `test/contract/objectstore.ts` says in tests what the words below promise.
+ *
+ * Keys are `/`-separated, relative to the store's prefix, made of `[A-Za-z0-9._-]` segments, at most 512 characters.
+ * Every method may be called concurrently. Every method rejects with a `StoreError` and nothing else, save that an aborted
+ * `signal` rejects with `signal.reason`.
+ */
+export interface ObjectStore {
+  /** Where the store is, for messages; never holds a secret. */
+  readonly url: string;
+
+  /** The whole object. Rejects `not-found`; rejects `too-large` when it is larger than `maxBytes` (default 64 MiB) without reading it all. */
+  get(key: string, options?: GetOptions): Promise<Uint8Array>;
+
+  /**
+   * Fills `into` with the bytes of the object from `offset`. Rejects `not-found`, and `out-of-range` when the object ends before
+   * `into` is full. `into` may be backed by a SharedArrayBuffer.
+   */
+  read(key: string, offset: number, into: Uint8Array, options?: CallOptions): Promise<void>;
+
+  /** Creates or replaces the object, atomically and durably. */
+  put(key: string, body: Uint8Array, options?: CallOptions): Promise<void>;
+
+  /**
+   * Creates the object, atomically and durably, only where none of that key exists; rejects `already-exists` otherwise.
+   * Of any number of concurrent calls for one key exactly one succeeds.
+   */
+  putIfAbsent(key: string, body: Uint8Array, options?: CallOptions): Promise<void>;
+
+  /** Size and time of the object; rejects `not-found`. */
+  stat(key: string, options?: CallOptions): Promise<ObjectStat>;
+
+  /** Objects whose key begins with `prefix`, in ascending byte order of key, starting after `after`. Pages are fetched as they are consumed. */
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectStat>;
+
+  /** Removes the object; succeeds when there is none. */
+  delete(key: string, options?: CallOptions): Promise<void>;
+
+  /** The store's own clock (the `Date` of a response for S3, this machine's for fs and memory). */
+  now(options?: CallOptions): Promise<Date>;
+
+  /** Releases sockets and handles; later calls reject `closed`. */
+  close(): Promise<void>;
+}
+
+export interface CallOptions {
+  readonly signal?: AbortSignal;
+}
+
+export interface GetOptions extends CallOptions {
+  readonly maxBytes?: number;
+}
+
+export interface ListOptions extends CallOptions {
+  readonly after?: string;
+}
+
+export interface ObjectStat {
+  readonly key: string;
+  /** bytes */
+  readonly size: number;
+  readonly modified: Date;
+}

@@ -1,0 +1,2 @@
+export type { S3Options } from "./client.ts";
+export { S3ObjectStore } from "./s3-object-store.ts";
