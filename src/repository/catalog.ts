@@ -1,0 +1,229 @@
+import { mapConcurrently } from "../lib/concurrency.ts";
+import { type ObjectStore, StoreError } from "../objectstore/index.ts";
+import { RepositoryError } from "./errors.ts";
+import { DocumentKind } from "./format/constants.ts";
+import { openDocument, sealDocument } from "./format/document.ts";
+import { damaged, FormatError } from "./format/errors.ts";
+import { asCount, parseObject } from "./format/json.ts";
+import { type DomainKeys, vmId } from "./format/keys.ts";
+import { decodePoint, encodePoint, type PointRecord } from "./format/point.ts";
+import { FORGOTTEN, forgottenAt, headAt, HEADS, parsePointId, parsePointKey, pointAt, pointId, POINTS, unknownPoint } from "./layout.ts";
+
+const PARALLEL_READS = 32;
+/** How far back a backup looks for a point to stand on when the newest ones are forgotten. */
+const LOOK_BACK = 64;
+
+/** A point that cannot be read, as a listing reports it. */
+export interface UnreadablePoint {
+  readonly id: string;
+  readonly error: Error;
+}
+
+export interface CatalogListing {
+  /** oldest first */
+  readonly points: readonly PointRecord[];
+  readonly unreadable: readonly UnreadablePoint[];
+}
+
+/** The newest state of a VM in the repository, and where the next point goes. */
+export interface Lineage {
+  readonly vmId: string;
+  /** unforgotten points, newest first; at most as many as the caller asked for */
+  readonly points: readonly PointRecord[];
+  readonly nextSeq: number;
+}
+
+/** What lies at the place of a point: damage keeps its number taken, and is nothing to stand on. */
+type Probe = PointRecord | "damaged" | null;
+
+/** The restore points of one domain, FORMAT.md §8 and §9. */
+export class Catalog {
+  readonly #store: ObjectStore;
+  readonly #keys: DomainKeys;
+
+  constructor(store: ObjectStore, keys: DomainKeys) {
+    this.#store = store;
+    this.#keys = keys;
+  }
+
+  /** All points, or those of one VM. Costs one list per kind and one read per point. */
+  async list(options: { readonly vm?: string; readonly signal?: AbortSignal } = {}): Promise<CatalogListing> {
+    const suffix = options.vm === undefined ? "" : `${vmId(this.#keys, options.vm)}/`;
+    const forgotten = new Set<string>();
+    for await (const { key } of this.#store.list(FORGOTTEN + suffix, options)) forgotten.add(key.slice(FORGOTTEN.length));
+    const keys: string[] = [];
+    for await (const { key } of this.#store.list(POINTS + suffix, options)) if (!forgotten.has(key.slice(POINTS.length))) keys.push(key);
+    const read = await mapConcurrently(keys, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
+    const points = read.filter((one) => "seq" in one).toSorted(byTime);
+    return { points, unreadable: read.filter((one) => "error" in one) };
+  }
+
+  /** Ids of points that were committed, not forgotten, and are no longer there: a number is never left out, and a point is never removed. */
+  async missing(signal: AbortSignal): Promise<string[]> {
+    const there = new Map<string, Set<number>>();
+    const last = new Map<string, number>();
+    // The heads first: what is committed meanwhile is then in the list and not in them.
+    for await (const { key } of this.#store.list(HEADS, { signal })) {
+      const vm = key.slice(HEADS.length);
+      last.set(vm, await this.#head(vm, signal));
+    }
+    for (const prefix of [POINTS, FORGOTTEN]) {
+      for await (const { key } of this.#store.list(prefix, { signal })) {
+        const place = parsePointKey(key);
+        if (place === null) continue;
+        there.set(place.vmId, (there.get(place.vmId) ?? new Set()).add(place.seq));
+        last.set(place.vmId, Math.max(last.get(place.vmId) ?? 0, place.seq));
+      }
+    }
+    return [...last].flatMap(([vm, newest]) => missingBelow(newest, there.get(vm)).map((seq) => pointId(vm, seq)));
+  }
+
+  /** One point by id, forgotten or not. Rejects `point-unknown`. */
+  async point(id: string, signal?: AbortSignal): Promise<PointRecord> {
+    const { vmId: vm, seq } = parsePointId(id);
+    const point = await this.#find(vm, seq, signal);
+    if (point === null) throw unknownPoint(id);
+    return point;
+  }
+
+  /** The newest points of a VM that can be read, found without listing. */
+  async lineage(vm: string, options: { readonly depth: number; readonly signal?: AbortSignal }): Promise<Lineage> {
+    const id = vmId(this.#keys, vm);
+    const head = await this.#head(id, options.signal);
+    let seq = head;
+    const newer = new Map<number, Probe>();
+    for (
+      let found = await this.#probe(id, seq + 1, options.signal);
+      found !== null;
+      found = await this.#probe(id, seq + 1, options.signal)
+    ) {
+      seq++;
+      newer.set(seq, found);
+    }
+    const points: PointRecord[] = [];
+    for (let back = seq; back > Math.max(0, seq - LOOK_BACK) && points.length < options.depth; back--) {
+      const point = newer.get(back) ?? (await this.#probe(id, back, options.signal));
+      if (point === null || point === "damaged" || (await this.#isForgotten(id, back, options.signal))) continue;
+      if (point.vm.name !== vm) throw damaged(`The VMs ${vm} and ${point.vm.name} share the id ${id}`);
+      points.push(point);
+    }
+    return { vmId: id, points, nextSeq: seq + 1 };
+  }
+
+  /** Creates the point, the commit, and reads it back. Rejects `commit-lost` when somebody else's point has that place, `read-back-failed`. */
+  async commit(vm: string, point: PointRecord, signal?: AbortSignal): Promise<void> {
+    const at = pointAt(vm, point.seq);
+    const options = signal === undefined ? {} : { signal };
+    const sealed = sealDocument(encodePoint(point), this.#seal(at, DocumentKind.point));
+    try {
+      await this.#store.putIfAbsent(at, sealed, options);
+    } catch (cause) {
+      if (!(cause instanceof StoreError) || cause.code !== "already-exists") throw cause;
+      throw new RepositoryError("commit-lost", `Another backup of ${point.vm.name} was committed while this one ran`, {
+        cause,
+        hint: "Nothing was changed. Run one backup of a VM into a repository at a time",
+      });
+    }
+    if (!sealed.equals(await this.#store.get(at, options))) {
+      throw new RepositoryError("read-back-failed", `${this.#store.url} did not give back what was put into it: ${at}`, {
+        hint: "The store is not to be trusted with backups; check its disks. Forget the point before the next backup",
+      });
+    }
+  }
+
+  /** Rewrites the hint to the newest point; a head that is stale or lost costs a few reads, never a point. */
+  async writeHead(vm: string, seq: number, signal?: AbortSignal): Promise<void> {
+    const at = headAt(vm);
+    await this.#store.put(
+      at,
+      sealDocument(Buffer.from(JSON.stringify({ seq })), this.#seal(at, DocumentKind.head)),
+      signal === undefined ? {} : { signal },
+    );
+  }
+
+  /** Marks a point, damaged or not, as no longer wanted. Forgetting twice is the same as once. */
+  async forget(id: string, signal?: AbortSignal): Promise<void> {
+    const { vmId: vm, seq } = parsePointId(id);
+    if ((await this.#probe(vm, seq, signal)) === null) throw unknownPoint(id);
+    await this.#store.put(forgottenAt(vm, seq), new Uint8Array(0), signal === undefined ? {} : { signal });
+  }
+
+  /** Whether the point is there and not forgotten. */
+  async isLive(id: string, signal?: AbortSignal): Promise<boolean> {
+    const { vmId: vm, seq } = parsePointId(id);
+    return (await this.#find(vm, seq, signal)) !== null && !(await this.#isForgotten(vm, seq, signal));
+  }
+
+  async #tryRead(key: string, signal?: AbortSignal): Promise<PointRecord | UnreadablePoint> {
+    const place = parsePointKey(key);
+    if (place === null) return { id: key, error: damaged(`${key} is not where a point lies`) };
+    try {
+      const point = await this.#find(place.vmId, place.seq, signal);
+      return point ?? { id: pointId(place.vmId, place.seq), error: unknownPoint(pointId(place.vmId, place.seq)) };
+    } catch (thrown) {
+      signal?.throwIfAborted();
+      return { id: pointId(place.vmId, place.seq), error: thrown instanceof Error ? thrown : damaged(String(thrown)) };
+    }
+  }
+
+  async #find(vm: string, seq: number, signal?: AbortSignal): Promise<PointRecord | null> {
+    const at = pointAt(vm, seq);
+    const bytes = await this.#tryGet(at, signal);
+    if (bytes === null) return null;
+    const point = decodePoint(openDocument(bytes, this.#seal(at, DocumentKind.point)));
+    if (point.seq !== seq || point.id !== pointId(vm, seq)) throw damaged(`${at} holds the point ${point.id}`);
+    return point;
+  }
+
+  async #probe(vm: string, seq: number, signal?: AbortSignal): Promise<Probe> {
+    return await this.#find(vm, seq, signal).catch((thrown: unknown) => {
+      if (isDamage(thrown)) return "damaged";
+      throw thrown;
+    });
+  }
+
+  async #head(vm: string, signal?: AbortSignal): Promise<number> {
+    const at = headAt(vm);
+    const bytes = await this.#tryGet(at, signal);
+    if (bytes === null) return 0;
+    try {
+      return asCount(parseObject(openDocument(bytes, this.#seal(at, DocumentKind.head)), at)["seq"], `${at}: seq`);
+    } catch (thrown) {
+      // Only a hint: without it the points are gone through from the first.
+      if (isDamage(thrown)) return 0;
+      throw thrown;
+    }
+  }
+
+  async #isForgotten(vm: string, seq: number, signal?: AbortSignal): Promise<boolean> {
+    return (await this.#tryGet(forgottenAt(vm, seq), signal)) !== null;
+  }
+
+  async #tryGet(key: string, signal?: AbortSignal): Promise<Uint8Array | null> {
+    try {
+      return await this.#store.get(key, signal === undefined ? {} : { signal });
+    } catch (thrown) {
+      if (thrown instanceof StoreError && thrown.code === "not-found") return null;
+      throw thrown;
+    }
+  }
+
+  #seal(at: string, kind: DocumentKind): { kind: DocumentKind; key: Uint8Array; at: string; encrypted: boolean } {
+    return { kind, key: this.#keys.document, at, encrypted: this.#keys.encrypted };
+  }
+}
+
+function missingBelow(newest: number, there: ReadonlySet<number> = new Set()): number[] {
+  const missing: number[] = [];
+  for (let seq = 1; seq <= newest; seq++) if (!there.has(seq)) missing.push(seq);
+  return missing;
+}
+
+function isDamage(thrown: unknown): boolean {
+  return thrown instanceof FormatError && thrown.code === "damaged";
+}
+
+function byTime(a: PointRecord, b: PointRecord): number {
+  if (a.vm.name === b.vm.name) return a.seq - b.seq;
+  return a.time === b.time ? a.id.localeCompare(b.id) : a.time < b.time ? -1 : 1;
+}

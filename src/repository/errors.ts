@@ -1,0 +1,21 @@
+import { type ErrorDetails, ThinstreamError } from "../lib/errors.ts";
+
+export type RepositoryErrorCode =
+  | "not-a-repository"
+  | "already-a-repository"
+  | "point-unknown"
+  | "disk-unknown"
+  | "commit-lost"
+  | "run-too-old"
+  | "read-back-failed"
+  | "damaged"
+  | "invalid";
+
+/** What a repository refuses or cannot do; damage of single objects comes as `FormatError` or `StoreError`. */
+export class RepositoryError extends ThinstreamError<RepositoryErrorCode> {
+  override readonly name = "RepositoryError";
+
+  constructor(code: RepositoryErrorCode, message: string, details: ErrorDetails = {}) {
+    super(code, message, details);
+  }
+}

@@ -1,0 +1,64 @@
+import { RepositoryError } from "./errors.ts";
+
+/** Object keys, FORMAT.md §1. */
+export const CONFIG = "config";
+export const POINTS = "points/";
+export const FORGOTTEN = "forgotten/";
+export const HEADS = "heads/";
+
+export function domainKeyAt(domain: string): string {
+  return `keys/${domain}`;
+}
+
+/** Prefix of a domain's packs. */
+export function packsOf(domain: string): string {
+  return `packs/${domain}/`;
+}
+
+export function packAt(domain: string, pack: string): string {
+  return `${packsOf(domain)}${pack.slice(0, 2)}/${pack}`;
+}
+
+export function pointAt(vmId: string, seq: number): string {
+  return `${POINTS}${vmId}/${seqDigits(seq)}`;
+}
+
+export function forgottenAt(vmId: string, seq: number): string {
+  return `${FORGOTTEN}${vmId}/${seqDigits(seq)}`;
+}
+
+export function headAt(vmId: string): string {
+  return `${HEADS}${vmId}`;
+}
+
+export function hintsAt(domain: string): string {
+  return `hints/${domain}`;
+}
+
+/** The id people type. */
+export function pointId(vmId: string, seq: number): string {
+  return `${vmId}-${seq}`;
+}
+
+/** Undoes `pointId`; rejects `point-unknown` for anything that cannot be one. */
+export function parsePointId(id: string): { readonly vmId: string; readonly seq: number } {
+  const match = /^([0-9a-f]{12})-([1-9][0-9]{0,9})$/.exec(id);
+  if (match === null) throw unknownPoint(id);
+  return { vmId: match[1] ?? "", seq: Number(match[2]) };
+}
+
+/** Reads `points/<vm id>/<seq>` or `forgotten/…`; null for anything else. */
+export function parsePointKey(key: string): { readonly vmId: string; readonly seq: number } | null {
+  const match = /^(?:points|forgotten)\/([0-9a-f]{12})\/([0-9]{10})$/.exec(key);
+  return match === null ? null : { vmId: match[1] ?? "", seq: Number(match[2]) };
+}
+
+export function unknownPoint(id: string): RepositoryError {
+  return new RepositoryError("point-unknown", `There is no restore point ${id} in the repository`, {
+    hint: "`thinstream points` lists what there is",
+  });
+}
+
+function seqDigits(seq: number): string {
+  return String(seq).padStart(10, "0");
+}

@@ -1,0 +1,245 @@
+import { randomBytes } from "node:crypto";
+
+import { Catalog } from "../catalog.ts";
+import { SlotPool } from "../crunch/slot-pool.ts";
+import { ThreadPool } from "../crunch/thread-pool.ts";
+import type { DiskContent } from "../disk-content.ts";
+import { RepositoryError } from "../errors.ts";
+import { CAPTURE_PIECE, Codec, FrameKind, RUN_ID_LENGTH } from "../format/constants.ts";
+import { FrameSealer } from "../format/frame.ts";
+import { encodeNode, type MapNode } from "../format/node.ts";
+import type { CapturePiece, DiskStats, PointCapture, PointConsistency, PointDisk, PointLevel, PointRecord } from "../format/point.ts";
+import { type Reference, referenceToJson } from "../format/reference.ts";
+import type { Lineage } from "../catalog.ts";
+import { pointId } from "../layout.ts";
+import { ImageMap, type ImageRoot } from "../map/image-map.ts";
+import { NodeReader } from "../map/node-reader.ts";
+import { TreeBuilder } from "../map/tree-builder.ts";
+import type { Repository } from "../repository.ts";
+import { BufferPool } from "./buffer-pool.ts";
+import { type DiskProgress, writeDisk } from "./disk-writer.ts";
+import { PackStream } from "./pack-stream.ts";
+import { RecentGranules } from "./recent-granules.ts";
+import { Shipper } from "./shipper.ts";
+
+const DATA_PACK = 30 * 1024 * 1024;
+const NODE_PACK = 8 * 1024 * 1024;
+const PARALLEL_PACKS = 3;
+const SLOTS = 12;
+/** A run older than this does not commit: prune may have given up what it refers to (FORMAT.md §11). */
+const MAX_RUN_MS = 24 * 3600 * 1000;
+
+export interface SessionOptions {
+  readonly vm: { readonly name: string; readonly uuid: string | null };
+  readonly codec: Codec;
+  readonly signal: AbortSignal;
+  /** the VM's newest points, as `catalog.lineage` gave them before the source was opened */
+  readonly lineage: Lineage;
+}
+
+/** What a disk of the new point is, beside its content. */
+export interface DiskFacts {
+  readonly level: PointLevel;
+  readonly reason: string;
+  /** point whose content clean extents have */
+  readonly base: PointRecord | null;
+  readonly checkpoint: string | null;
+  readonly imageInfo: unknown;
+  /** images to compare with besides the base, best first */
+  readonly similar: readonly ImageRoot[];
+  readonly onProgress?: (progress: DiskProgress) => void;
+}
+
+export interface PointFacts {
+  readonly level: PointLevel;
+  readonly consistency: PointConsistency;
+  readonly warnings: readonly string[];
+  readonly tool: { readonly name: string; readonly version: string };
+}
+
+/** One run: writes packs as disks come in, and in the end one point. Nothing is visible before `commit` resolves. */
+export class BackupSession {
+  readonly #repository: Repository;
+  readonly #options: SessionOptions;
+  readonly #runId: Buffer = randomBytes(RUN_ID_LENGTH);
+  readonly #started: Date;
+  readonly #sealer: FrameSealer;
+  readonly #slots = new SlotPool(SLOTS);
+  readonly #threads: ThreadPool;
+  readonly #shipper: Shipper;
+  readonly #data: PackStream;
+  readonly #map: PackStream;
+  readonly #nodes: NodeReader;
+  readonly #recent = new RecentGranules();
+  readonly #disks: PointDisk[] = [];
+  readonly #captures: PointCapture[] = [];
+  #shippedBytes = 0;
+
+  private constructor(repository: Repository, options: SessionOptions, started: Date) {
+    this.#repository = repository;
+    this.#options = options;
+    this.#started = started;
+    const { store, domain, keys } = repository;
+    const { signal } = options;
+    this.#sealer = new FrameSealer(keys);
+    this.#threads = new ThreadPool({ keys, slots: this.#slots.slots.map((slot) => slot.memory), windows: [] });
+    this.#shipper = new Shipper({
+      store,
+      domain,
+      signal,
+      parallel: PARALLEL_PACKS - 1,
+      onShipped: (bytes) => (this.#shippedBytes += bytes),
+    });
+    this.#nodes = new NodeReader({ store, domain, signal, sealer: this.#sealer });
+    let ordinal = 0;
+    const nextOrdinal = (): number => ordinal++;
+    const stream = (size: number, count: number): PackStream =>
+      new PackStream({
+        runId: this.#runId,
+        sealer: this.#sealer,
+        buffers: new BufferPool(size, count),
+        nextOrdinal,
+        ship: async (pack) => await this.#shipper.ship(pack),
+      });
+    this.#data = stream(DATA_PACK, PARALLEL_PACKS);
+    this.#map = stream(NODE_PACK, 2);
+  }
+
+  static async begin(repository: Repository, options: SessionOptions): Promise<BackupSession> {
+    return new BackupSession(repository, options, await repository.store.now({ signal: options.signal }));
+  }
+
+  /** bytes stored and read back so far */
+  get shippedBytes(): number {
+    return this.#shippedBytes;
+  }
+
+  /** Starts the worker threads, so that they are there when the first data comes. */
+  warm(): void {
+    this.#threads.warm();
+  }
+
+  /** Stores what is new on one disk. Several disks may be written at once. */
+  async writeDisk(content: DiskContent, facts: DiskFacts): Promise<PointDisk> {
+    const base = imageOf(facts.base, content.name);
+    const nodes = this.#nodes;
+    let mapBytes = 0;
+    const write = async (node: MapNode): Promise<Reference> => {
+      const reference = await this.#writeNode(node);
+      mapBytes += reference.length;
+      return reference;
+    };
+    // With no clean extents any start is right; the one most like the new disk shares most nodes.
+    const tree = await TreeBuilder.start(content.size, base ?? facts.similar[0] ?? null, { nodes, write });
+    const images = distinct([...facts.similar, ...(base === null ? [] : [base])]);
+    const counted = await writeDisk(content, {
+      runId: this.#runId,
+      codec: this.#options.codec,
+      slots: this.#slots,
+      threads: this.#threads,
+      data: this.#data,
+      recent: this.#recent,
+      tree,
+      base,
+      references: images.map((image) => new ImageMap(nodes, image)),
+      signal: this.#options.signal,
+      onProgress: facts.onProgress ?? ((): void => undefined),
+    });
+    const root = await tree.finish();
+    const { storedBytes, ...rest } = counted;
+    const stats: DiskStats = { ...rest, uploadedBytes: storedBytes + mapBytes, mapBytes };
+    const { level, reason, checkpoint, imageInfo } = facts;
+    const disk: PointDisk = {
+      name: content.name,
+      size: content.size,
+      level,
+      reason,
+      base: facts.base?.id ?? null,
+      checkpoint,
+      root,
+      imageInfo,
+      stats,
+    };
+    this.#disks.push(disk);
+    return disk;
+  }
+
+  /** Keeps a file with the point, e.g. the domain's XML or its NVRAM. */
+  async addCapture(name: string, bytes: Uint8Array): Promise<void> {
+    const pieces: CapturePiece[] = [];
+    for (let at = 0; at < bytes.length; at += CAPTURE_PIECE) {
+      const text = bytes.subarray(at, at + CAPTURE_PIECE);
+      const sealed = this.#sealer.seal(FrameKind.capture, text, { runId: this.#runId, codec: Codec.zstd });
+      const reference = await this.#map.append({ kind: FrameKind.capture, codec: sealed.codec, hash: sealed.hash, stored: sealed.stored });
+      pieces.push({ ...reference, textLength: text.length });
+    }
+    this.#captures.push({ name, size: bytes.length, pieces });
+  }
+
+  /** Stores what is still in memory and waits until all of it was read back: the packs are complete, the point is not there yet. */
+  async flush(): Promise<void> {
+    await this.#data.finish();
+    await this.#map.finish();
+    await this.#shipper.settle();
+  }
+
+  /** Creates the point. */
+  async commit(facts: PointFacts): Promise<PointRecord> {
+    await this.flush();
+    const { store, catalog } = this.#repository;
+    const { lineage, vm, signal } = this.#options;
+    const time = await store.now({ signal });
+    if (time.getTime() - this.#started.getTime() > MAX_RUN_MS) {
+      throw new RepositoryError("run-too-old", "The backup took longer than 24 hours and is not committed", {
+        hint: "What it uploaded is not lost for good but will not be used; give the store more bandwidth",
+      });
+    }
+    await this.#requireBases(catalog);
+    const parent = lineage.points[0] ?? null;
+    const point: PointRecord = {
+      id: pointId(lineage.vmId, lineage.nextSeq),
+      seq: lineage.nextSeq,
+      time: time.toISOString(),
+      vm,
+      run: this.#runId.toString("hex"),
+      parent: parent?.id ?? null,
+      ...facts,
+      disks: this.#disks.toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+      captures: this.#captures,
+    };
+    await catalog.commit(lineage.vmId, point, signal);
+    return point;
+  }
+
+  async close(): Promise<void> {
+    await this.#threads.close();
+  }
+
+  /** What the new maps share with older points must still be there. */
+  async #requireBases(catalog: Catalog): Promise<void> {
+    const ids = new Set([...this.#disks.map((disk) => disk.base), this.#options.lineage.points[0]?.id ?? null].filter((id) => id !== null));
+    for (const id of ids) await catalog.point(id, this.#options.signal);
+  }
+
+  async #writeNode(node: MapNode): Promise<Reference> {
+    const sealed = this.#sealer.seal(FrameKind.node, encodeNode(node), { runId: this.#runId, codec: Codec.none });
+    return await this.#map.append({ kind: FrameKind.node, codec: sealed.codec, hash: sealed.hash, stored: sealed.stored });
+  }
+}
+
+/** The image of a point's disk. */
+export function imageOf(point: PointRecord | null, disk: string): ImageRoot | null {
+  const found = point?.disks.find((one) => one.name === disk);
+  return found === undefined ? null : { size: found.size, root: found.root };
+}
+
+function distinct(images: readonly ImageRoot[]): ImageRoot[] {
+  const seen = new Set<string>();
+  return images.filter((image) => {
+    if (image.root === null) return false;
+    const key = JSON.stringify(referenceToJson(image.root));
+    if (seen.has(key)) return false;
+    seen.add(key);
+    return true;
+  });
+}

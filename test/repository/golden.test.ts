@@ -1,0 +1,55 @@
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join, relative } from "node:path";
+import { expect, test } from "vitest";
+
+import { MemoryObjectStore } from "../../src/objectstore/memory/index.ts";
+import { checkRepository, readCapture, Repository } from "../../src/repository/index.ts";
+import { KEY, restore, take } from "./harness.ts";
+import { MemoryDisk } from "./memory-disk.ts";
+
+const root = join(import.meta.dirname, "golden");
+const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+
+/** The committed repository, copied so that nothing is written to it. */
+async function load(name: string): Promise<MemoryObjectStore> {
+  const store = new MemoryObjectStore();
+  const folder = join(root, name);
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isFile()) await store.put(relative(folder, path), readFileSync(path));
+  }
+  return store;
+}
+
+interface Expected {
+  readonly id: string;
+  readonly disk: string;
+  readonly nvram: string;
+}
+
+test.each([
+  ["v1-encrypted", KEY],
+  ["v1-plain", null],
+])("%s, written by the first version, still restores, checks clean and takes another point", async (name, key) => {
+  const store = await load(name);
+  const expected = JSON.parse(readFileSync(join(root, `${name}.json`), "utf8")) as readonly Expected[];
+  const repository = await Repository.open({ store, key });
+  const { points } = await repository.catalog.list();
+  expect(points.map(({ id }) => id)).toEqual(expected.map(({ id }) => id));
+  expect(points).toHaveLength(3);
+  for (const [i, point] of points.entries()) {
+    expect(sha256(await restore(repository, point, "vda", i !== 1)), point.id).toBe(expected[i]?.disk);
+    for (const capture of point.captures) expect(sha256(await readCapture(repository, capture))).toBe(expected[i]?.nvram);
+  }
+  expect((await checkRepository(repository, { signal: new AbortController().signal })).findings).toEqual([]);
+  const disk = new MemoryDisk("vda", 4 * 65_536);
+  disk.write(0, Buffer.from("more"));
+  expect(await take(repository, [disk])).toMatchObject({ seq: 4, parent: points[2]?.id });
+});
+
+test("the golden repositories stay small", () => {
+  const files = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  expect(files.length).toBeGreaterThan(10);
+  expect(files.reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0)).toBeLessThan(200 * 1024);
+});

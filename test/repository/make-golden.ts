@@ -1,0 +1,52 @@
+/**
+ * Makes the golden repositories anew: `node test/repository/make-golden.ts`. Only for a new format version, into a new folder:
+ * what is there already must be readable for ever.
+ */
+import { createHash } from "node:crypto";
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+
+import { MemoryObjectStore } from "../../src/objectstore/memory/index.ts";
+import { Codec } from "../../src/repository/index.ts";
+import { KEY, newRepository, take } from "./harness.ts";
+import { MemoryDisk } from "./memory-disk.ts";
+
+const MiB = 1024 * 1024;
+const root = join(import.meta.dirname, "golden");
+
+/** Bytes that do not compress and that a name determines. */
+function noise(name: string, length: number): Buffer {
+  const blocks = Array.from({ length: Math.ceil(length / 32) }, (_, i) => createHash("sha256").update(`${name} ${i}`).digest());
+  return Buffer.concat(blocks).subarray(0, length);
+}
+
+const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+
+async function make(name: string, key: Buffer | null): Promise<void> {
+  const store = new MemoryObjectStore();
+  const repository = await newRepository(store, key);
+  const disk = new MemoryDisk("vda", 70 * MiB + 4096);
+  const expected: unknown[] = [];
+  disk.write(MiB + 8192, noise("one", 12_000));
+  disk.write(3 * MiB, Buffer.from("text ".repeat(20_000)));
+  const nvram = noise("nvram", 700);
+  for (const codec of [Codec.lz4, Codec.zstd, Codec.none]) {
+    const point = await take(repository, [disk], { codec, captures: { nvram } });
+    expected.push({ id: point.id, disk: sha256(disk.bytes), nvram: sha256(nvram) });
+    disk.checkpoint();
+    if (codec === Codec.lz4) {
+      disk.write(66 * MiB, Buffer.from(`and more text `.repeat(4000)));
+      disk.write(3 * MiB, Buffer.alloc(65_536));
+    }
+    disk.write(disk.size - 4096, noise(`end ${codec}`, 4096));
+  }
+  for await (const { key: at } of store.list("")) {
+    const path = join(root, name, at);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, await store.get(at));
+  }
+  await writeFile(join(root, `${name}.json`), `${JSON.stringify(expected, null, 2)}\n`);
+}
+
+await make("v1-encrypted", KEY);
+await make("v1-plain", null);
