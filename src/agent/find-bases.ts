@@ -1,0 +1,65 @@
+import { type PointRecord, readCapture, type Repository } from "../repository/index.ts";
+import type { BaseFacts } from "./base-facts.ts";
+
+/** How many points back a disk's checkpoint is looked for: points taken while the machine was off make none. */
+const LOOK_BACK = 64;
+
+export interface Bases {
+  readonly facts: readonly BaseFacts[];
+  /** the points that `facts` name, by id */
+  readonly points: ReadonlyMap<string, PointRecord>;
+}
+
+/**
+ * Finds, for every disk of a point and every other one named, the point whose checkpoint still counts the changes since: itself, one it stands on,
+ * or for a disk that was left out of it an earlier one.
+ */
+export async function findBases(
+  repository: Repository,
+  { from, disks }: { readonly from: PointRecord | null; readonly disks: readonly string[] },
+  signal: AbortSignal,
+): Promise<Bases> {
+  const points = new Map<string, PointRecord>();
+  const facts: BaseFacts[] = [];
+  const seen = new Map<string, PointRecord | null>();
+  const load = async (id: string): Promise<PointRecord | null> => {
+    if (!seen.has(id)) seen.set(id, (await repository.catalog.isLive(id, signal)) ? await repository.catalog.point(id, signal) : null);
+    return seen.get(id) ?? null;
+  };
+  for (const disk of new Set([...(from?.disks ?? []).map(({ name }) => name), ...disks])) {
+    const base = await walkBack(from, disk, load);
+    const found = base?.disks.find((one) => one.name === disk);
+    if (base === null || found === undefined || found.checkpoint === null) continue;
+    points.set(base.id, base);
+    const { name, size, checkpoint, imageInfo } = found;
+    facts.push({ disk: name, point: base.id, size, checkpoint, checkpointXml: await checkpointXml(repository, base, signal), imageInfo });
+  }
+  return { facts, points };
+}
+
+/** From a point to what its disk stands on, or where it stands on nothing to the point before it. */
+async function walkBack(
+  from: PointRecord | null,
+  disk: string,
+  load: (id: string) => Promise<PointRecord | null>,
+): Promise<PointRecord | null> {
+  let point = from;
+  for (let i = 0; i < LOOK_BACK && point !== null; i++) {
+    const found = point.disks.find((one) => one.name === disk);
+    if (found !== undefined && found.checkpoint !== null) return point;
+    if (found !== undefined && keepsNoBitmaps(found.imageInfo)) return null;
+    const next: string | null = found?.base ?? point.parent;
+    point = next === null ? null : await load(next);
+  }
+  return null;
+}
+
+/** A raw image never had a checkpoint: looking further back would read one point after the other in vain. */
+function keepsNoBitmaps(imageInfo: unknown): boolean {
+  return typeof imageInfo === "object" && imageInfo !== null && "format" in imageInfo && imageInfo.format === "raw";
+}
+
+async function checkpointXml(repository: Repository, point: PointRecord, signal: AbortSignal): Promise<string | null> {
+  const capture = point.captures.find(({ name }) => name === "checkpoint.xml");
+  return capture === undefined ? null : (await readCapture(repository, capture, signal)).toString("utf8");
+}

@@ -1,0 +1,91 @@
+import { ALLOCATION, NbdError, type NbdAddress, NbdPool } from "../nbd/index.ts";
+import type { Extent, ReadRequest } from "../repository/index.ts";
+import type { Level, SourceDisk } from "./backup-source.ts";
+
+/** What an engine knows of a disk before its export is opened. */
+export interface DiskSpec {
+  readonly name: string;
+  readonly level: Level;
+  readonly reason: string;
+  /** What clean extents are the content of, and the meta context that says which are clean. */
+  readonly base: { readonly point: string; readonly size: number; readonly context: string } | null;
+  readonly checkpoint: string | null;
+  readonly imageInfo: unknown;
+}
+
+/** Where and how a disk's export is opened. */
+export interface DiskExport {
+  readonly address: NbdAddress;
+  readonly connections: number;
+  readonly signal: AbortSignal;
+  /** Makes of a lost connection the error that says why it was lost. */
+  readonly explain: (lost: NbdError) => Promise<unknown>;
+}
+
+/** A disk of a backup source that is read through an NBD export. */
+export class NbdDisk implements SourceDisk {
+  readonly name: string;
+  readonly size: number;
+  readonly level: Level;
+  readonly reason: string;
+  readonly base: string | null;
+  readonly checkpoint: string | null;
+  readonly imageInfo: unknown;
+  readonly #pool: NbdPool;
+  readonly #context: string | null;
+  readonly #cleanEnd: number;
+  readonly #explain: DiskExport["explain"];
+
+  private constructor(spec: DiskSpec, pool: NbdPool, explain: DiskExport["explain"]) {
+    this.name = spec.name;
+    this.size = pool.info.size;
+    this.level = spec.level;
+    this.reason = spec.reason;
+    this.base = spec.base?.point ?? null;
+    this.checkpoint = spec.checkpoint;
+    this.imageInfo = spec.imageInfo;
+    this.#pool = pool;
+    this.#context = spec.base?.context ?? null;
+    this.#cleanEnd = spec.base?.size ?? 0;
+    this.#explain = explain;
+  }
+
+  static async open(spec: DiskSpec, at: DiskExport): Promise<NbdDisk> {
+    const metaContexts = spec.base === null ? [ALLOCATION] : [ALLOCATION, spec.base.context];
+    const pool = await NbdPool.open(at.address, { metaContexts, connections: at.connections, signal: at.signal });
+    return new NbdDisk(fitting(spec, pool.info.size), pool, at.explain);
+  }
+
+  async *extents(signal: AbortSignal): AsyncGenerator<Extent, void, undefined> {
+    const options = this.#context === null ? { signal } : { signal, dirty: this.#context, cleanEnd: this.#cleanEnd };
+    try {
+      yield* this.#pool.extents(options);
+    } catch (error) {
+      throw await this.#explained(error);
+    }
+  }
+
+  async read(requests: readonly ReadRequest[], signal: AbortSignal): Promise<void> {
+    try {
+      await this.#pool.read(requests, signal);
+    } catch (error) {
+      throw await this.#explained(error);
+    }
+  }
+
+  async #explained(error: unknown): Promise<unknown> {
+    const lost = error instanceof NbdError && ["disconnected", "closed", "connect-failed"].includes(error.code);
+    return lost ? this.#explain(error) : error;
+  }
+
+  close(): Promise<void> {
+    return this.#pool.close();
+  }
+}
+
+// A bitmap says nothing about what a shrunken disk lost and may have got back since.
+function fitting(spec: DiskSpec, size: number): DiskSpec {
+  if (spec.base === null || spec.base.size <= size) return spec;
+  const reason = `the disk is smaller than at its last point (${size} of ${spec.base.size} bytes)`;
+  return { ...spec, level: "full", reason, base: null };
+}
