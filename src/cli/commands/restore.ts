@@ -1,0 +1,127 @@
+import { formatBytes } from "../../lib/bytes.ts";
+import type { PointRecord, Repository } from "../../repository/index.ts";
+import { RepositoryError } from "../../repository/index.ts";
+import {
+  type DefinedDomain,
+  defineRestored,
+  type ImageFormat,
+  requireDefinable,
+  type RestoredDisk,
+  runRestore,
+} from "../../restore/index.ts";
+import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
+import { ExitCode } from "../exit-codes.ts";
+import { ProgressDisplay } from "../progress.ts";
+import { table } from "../table.ts";
+import { UsageError } from "../usage-error.ts";
+
+export interface RestoreFlags extends RepositoryFlags {
+  readonly point: string;
+  readonly vm?: string;
+  readonly output?: string;
+  readonly format: ImageFormat;
+  readonly disk?: readonly string[];
+  /** `disk=path` */
+  readonly target?: readonly string[];
+  readonly force?: boolean;
+  readonly define?: boolean;
+  readonly connect?: string;
+  readonly name?: string;
+}
+
+/** `thinstream restore`: the disks of one point, and the domain if asked. */
+export async function restore(flags: RestoreFlags, context: Context): Promise<Outcome> {
+  const targets = parseTargets(flags.target ?? []);
+  requireSense(flags, targets);
+  return await withRepository(flags, context, async (repository) => {
+    const point = await findPoint(repository, flags, context.signal);
+    const copy = { repository, point, uri: flags.connect ?? "", name: flags.name ?? null, signal: context.signal };
+    if (flags.define === true) await requireDefinable(copy);
+    const display = new ProgressDisplay(`Restoring ${point.vm.name}`);
+    const disks = await runRestore({
+      repository,
+      point,
+      disks: flags.disk ?? [],
+      output: flags.output ?? null,
+      format: flags.format,
+      targets,
+      force: flags.force === true,
+      signal: context.signal,
+      onProgress: ({ doneBytes, totalBytes, writtenBytes }) => display.update({ done: doneBytes, total: totalBytes, bytes: writtenBytes }),
+    }).finally(() => display.end());
+    const damaged = disks.some((disk) => disk.damaged.length > 0);
+    const defined = flags.define === true && !damaged ? await defineRestored({ ...copy, disks, directory: flags.output ?? "" }) : null;
+    return outcome(point, disks, defined);
+  });
+}
+
+function outcome(point: PointRecord, disks: readonly RestoredDisk[], domain: DefinedDomain | null): Outcome {
+  const damaged = disks.flatMap((disk) =>
+    disk.damaged.map((range) => `${disk.name}: ${range.length} bytes from ${range.offset} are lost (${range.reason}); they are zeros now`),
+  );
+  const rows = disks.map(({ name, path, format, size, writtenBytes }) => [
+    name,
+    path,
+    format,
+    formatBytes(size),
+    formatBytes(writtenBytes),
+  ]);
+  const lines = [
+    `Restored ${point.vm.name} as it was at ${point.time} (${point.id})`,
+    table(["DISK", "PATH", "FORMAT", "SIZE", "WRITTEN"], rows),
+    ...damaged,
+  ];
+  if (domain !== null) lines.push(`Defined the domain ${domain.name} (${domain.uuid})`, ...domain.warnings);
+  const warnings = domain?.warnings ?? [];
+  const exitCode = damaged.length > 0 ? ExitCode.failed : warnings.length > 0 ? ExitCode.warnings : ExitCode.ok;
+  return {
+    json: { point: point.id, time: point.time, disks, domain, warnings: [...damaged, ...warnings] },
+    text: lines.join("\n"),
+    exitCode,
+  };
+}
+
+async function findPoint(repository: Repository, flags: RestoreFlags, signal: AbortSignal): Promise<PointRecord> {
+  if (flags.point !== "latest") {
+    const point = await repository.catalog.point(flags.point, signal);
+    if (flags.vm !== undefined && flags.vm !== point.vm.name)
+      throw new UsageError(`The restore point ${point.id} is of ${point.vm.name}, not of ${flags.vm}`);
+    return point;
+  }
+  const { points } = await repository.catalog.list({ signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) });
+  const vms = [...new Set(points.map(({ vm }) => vm.name))];
+  if (vms.length > 1)
+    throw new UsageError(`The repository has points of ${vms.length} machines`, {
+      hint: `Say which with --vm: ${vms.slice(0, 10).join(", ")}`,
+    });
+  const latest = points.at(-1);
+  if (latest === undefined)
+    throw new RepositoryError(
+      "point-unknown",
+      `There is no restore point${flags.vm === undefined ? "" : ` of ${flags.vm}`} in the repository`,
+    );
+  return latest;
+}
+
+function parseTargets(given: readonly string[]): Map<string, string> {
+  const targets = new Map<string, string>();
+  for (const one of given) {
+    const [, disk, path] = /^([^=/]+)=(.+)$/.exec(one) ?? [];
+    if (disk === undefined || path === undefined)
+      throw new UsageError(`--target ${one} is not DISK=PATH`, { hint: "For example --target vda=/dev/vg0/web" });
+    if (targets.has(disk)) throw new UsageError(`--target names the disk ${disk} twice`);
+    targets.set(disk, path);
+  }
+  return targets;
+}
+
+function requireSense(flags: RestoreFlags, targets: ReadonlyMap<string, string>): void {
+  if (flags.output === undefined && targets.size === 0)
+    throw new UsageError("There is nowhere to restore to", { hint: "Give --output DIR, or --target DISK=PATH" });
+  if (flags.define !== true) {
+    if (flags.name !== undefined || flags.connect !== undefined) throw new UsageError("--connect and --name go with --define");
+    return;
+  }
+  if (flags.connect === undefined) throw new UsageError("--define needs --connect URI");
+  if (flags.output === undefined) throw new UsageError("--define needs --output DIR, for what the domain needs beside its disks");
+}

@@ -1,0 +1,49 @@
+import { constants } from "node:fs";
+import { open, readFile, rm, stat } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+
+import { errorText } from "../lib/errors.ts";
+import { formatKeyFile, parseKeyFile } from "../repository/index.ts";
+import { UsageError } from "./usage-error.ts";
+
+/** The key file that was named, by flag or environment; null for none. */
+export function keyFileFrom(flag: string | undefined): string | null {
+  const path = flag ?? process.env["THINSTREAM_KEY_FILE"];
+  return path === undefined || path === "" ? null : path;
+}
+
+/** @returns 32 bytes */
+export async function readKeyFile(path: string): Promise<Buffer> {
+  let content: string;
+  try {
+    content = await readFile(path, "utf8");
+  } catch (cause) {
+    throw new UsageError(`The key file ${path} cannot be read: ${errorText(cause)}`, { cause });
+  }
+  return parseKeyFile(content);
+}
+
+/** A sentence when others than the owner can read the file, else null. */
+export async function keyFileWarning(path: string): Promise<string | null> {
+  const { mode } = await stat(path);
+  return (mode & 0o077) === 0 ? null : `The key file ${path} can be read by others; make it so with: chmod 600 ${path}`;
+}
+
+/** Reads the key file, or makes one with a new key that only its owner can read. `undo` removes it again if it was made here. */
+export async function readOrMakeKeyFile(
+  path: string,
+): Promise<{ readonly key: Buffer; readonly made: boolean; readonly undo: () => Promise<void> }> {
+  const key = randomBytes(32);
+  const file = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600).catch((cause: unknown) => {
+    if (cause instanceof Error && "code" in cause && cause.code === "EEXIST") return null;
+    throw new UsageError(`The key file ${path} cannot be made: ${errorText(cause)}`, { cause });
+  });
+  if (file === null) return { key: await readKeyFile(path), made: false, undo: async () => undefined };
+  try {
+    await file.writeFile(formatKeyFile(key));
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  return { key, made: true, undo: async () => await rm(path, { force: true }) };
+}
