@@ -181,7 +181,8 @@ describe("reading", () => {
   });
 
   test("an abort ends a read that the server never answers, and the pool goes on", async () => {
-    const nbd = await pool(await start("nbdkit", scratch(), "--filter=delay", "memory", "64M", "delay-read=3600"));
+    // One thread a connection: with several that find the client gone at once, nbdkit 1.32 fails an assertion of its own and is dead.
+    const nbd = await pool(await start("nbdkit", scratch(), "--threads=1", "--filter=delay", "memory", "64M", "delay-read=3600"));
     const began = Date.now();
     const reason = new Error("enough");
     const signal = AbortSignal.timeout(200);
