@@ -184,9 +184,9 @@ export class Catalog {
 
   async #head(vm: string, signal?: AbortSignal): Promise<number> {
     const at = headAt(vm);
-    const bytes = await this.#tryGet(at, signal);
-    if (bytes === null) return 0;
     try {
+      const bytes = await this.#tryGet(at, signal);
+      if (bytes === null) return 0;
       return asCount(parseObject(openDocument(bytes, this.#seal(at, DocumentKind.head)), at)["seq"], `${at}: seq`);
     } catch (thrown) {
       // Only a hint: without it the points are gone through from the first.
@@ -196,7 +196,13 @@ export class Catalog {
   }
 
   async #isForgotten(vm: string, seq: number, signal?: AbortSignal): Promise<boolean> {
-    return (await this.#tryGet(forgottenAt(vm, seq), signal)) !== null;
+    try {
+      return (await this.#tryGet(forgottenAt(vm, seq), signal)) !== null;
+    } catch (thrown) {
+      // That it is there is all that a marker says.
+      if (isDamage(thrown)) return true;
+      throw thrown;
+    }
   }
 
   async #tryGet(key: string, signal?: AbortSignal): Promise<Uint8Array | null> {
@@ -204,6 +210,8 @@ export class Catalog {
       return await this.#store.get(key, signal === undefined ? {} : { signal });
     } catch (thrown) {
       if (thrown instanceof StoreError && thrown.code === "not-found") return null;
+      // No writer makes such an object: it must not stop a backup any more than other rubbish in its place.
+      if (thrown instanceof StoreError && thrown.code === "too-large") throw damaged(thrown.message, thrown);
       throw thrown;
     }
   }

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { RepositoryError } from "../../src/repository/errors.ts";
 import { Codec, FANOUT } from "../../src/repository/format/constants.ts";
 import { FormatError } from "../../src/repository/format/errors.ts";
+import { type HintCandidate, MAX_CANDIDATES, MAX_SAMPLES } from "../../src/repository/format/hints.ts";
 import type { MapNode } from "../../src/repository/format/node.ts";
 import { CONSISTENCIES, LEVELS, type PointRecord } from "../../src/repository/format/point.ts";
 import type { Reference } from "../../src/repository/format/reference.ts";
@@ -120,6 +121,10 @@ export const pointRecord: fc.Arbitrary<PointRecord> = fc.record({
   captures: fc.array(capture, { maxLength: 3 }),
   warnings: fc.array(text, { maxLength: 3 }),
 });
+
+const sample = fc.record({ granule: fc.maxSafeNat(), hash });
+const candidate = fc.record({ point: text, disk: text, samples: fc.array(sample, { maxLength: MAX_SAMPLES }) });
+export const hints: fc.Arbitrary<HintCandidate[]> = fc.array(candidate, { maxLength: MAX_CANDIDATES });
 
 /** Puts `value` in the place of one value, anywhere in a JSON value. */
 export function replaceSomewhere(json: unknown, at: readonly number[], value: unknown): unknown {

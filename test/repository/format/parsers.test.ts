@@ -4,13 +4,25 @@ import { expect, test } from "vitest";
 
 import { decodeConfig, encodeConfig } from "../../../src/repository/format/config.ts";
 import { FormatError } from "../../../src/repository/format/errors.ts";
+import { decodeHints, encodeHints, type HintCandidate, MAX_CANDIDATES, MAX_SAMPLES } from "../../../src/repository/format/hints.ts";
 import { formatKeyFile, parseKeyFile } from "../../../src/repository/format/key-file.ts";
 import { NO_KEY } from "../../../src/repository/format/keys.ts";
 import { decodeNode, encodeNode } from "../../../src/repository/format/node.ts";
 import { decodePoint, encodePoint } from "../../../src/repository/format/point.ts";
 import { referenceFromJson, referenceToJson } from "../../../src/repository/format/reference.ts";
 import { parsePointId, parsePointKey, pointAt, pointId } from "../../../src/repository/layout.ts";
-import { answerOf, awkward, isRefusal, mapNode, mutate, mutation, pointRecord, reference, replaceSomewhere } from "../arbitraries.ts";
+import {
+  answerOf,
+  awkward,
+  hints,
+  isRefusal,
+  mapNode,
+  mutate,
+  mutation,
+  pointRecord,
+  reference,
+  replaceSomewhere,
+} from "../arbitraries.ts";
 
 const KEY = Buffer.alloc(32, 7);
 const runs = (numRuns: number): { readonly numRuns: number } => ({ numRuns: process.env["SOAK"] === "1" ? numRuns * 50 : numRuns });
@@ -77,6 +89,40 @@ test("points: spoiled JSON and spoiled bytes are refused with a typed error or r
     }),
     runs(300),
   );
+});
+
+test("hints: what is encoded decodes to the same, as far as hints go", () => {
+  fc.assert(
+    fc.property(hints, (some) => {
+      expect(decodeHints(encodeHints(some))).toEqual(some);
+    }),
+    runs(200),
+  );
+  const sample = { granule: 1, hash: Buffer.alloc(32, 1) };
+  const one: HintCandidate = { point: "p", disk: "d", samples: Array.from({ length: MAX_SAMPLES + 1 }, () => sample) };
+  const kept = decodeHints(encodeHints(Array.from({ length: MAX_CANDIDATES + 1 }, () => one)));
+  expect([kept.length, kept[0]?.samples.length]).toEqual([MAX_CANDIDATES, MAX_SAMPLES]);
+});
+
+test("hints: spoiled JSON and spoiled bytes are refused with a typed error or read as hints within bounds", () => {
+  let [accepted, refused] = [0, 0];
+  fc.assert(
+    fc.property(hints, path, awkward, mutation, (some, at, value, spoil) => {
+      const encoded = encodeHints(some);
+      for (const input of [Buffer.from(JSON.stringify(tryReplace(encoded, at, value))), mutate(encoded, spoil), Buffer.from(spoil.bytes)]) {
+        const answer = answerOf(() => decodeHints(input));
+        if (isRefusal(answer)) {
+          refused++;
+          continue;
+        }
+        accepted++;
+        expect(decodeHints(encodeHints(answer))).toEqual(answer);
+        expect(answer.every(({ samples }) => samples.every(({ hash }) => hash.length === 32))).toBe(true);
+      }
+    }),
+    runs(500),
+  );
+  expect(Math.min(accepted, refused)).toBeGreaterThan(10);
 });
 
 /** Deeply nested values cannot be turned into text again; they are tried with the other parsers. */
