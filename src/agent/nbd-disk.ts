@@ -1,4 +1,4 @@
-import { ALLOCATION, NbdError, type NbdAddress, NbdPool } from "../nbd/index.ts";
+import { NbdError, type NbdAddress, NbdPool } from "../nbd/index.ts";
 import type { Extent, ReadRequest } from "../repository/index.ts";
 import type { Level, SourceDisk } from "./backup-source.ts";
 
@@ -32,7 +32,6 @@ export class NbdDisk implements SourceDisk {
   readonly checkpoint: string | null;
   readonly imageInfo: unknown;
   readonly #pool: NbdPool;
-  readonly #context: string | null;
   readonly #cleanEnd: number;
   readonly #explain: DiskExport["explain"];
 
@@ -45,21 +44,19 @@ export class NbdDisk implements SourceDisk {
     this.checkpoint = spec.checkpoint;
     this.imageInfo = spec.imageInfo;
     this.#pool = pool;
-    this.#context = spec.base?.context ?? null;
     this.#cleanEnd = spec.base?.size ?? 0;
     this.#explain = explain;
   }
 
   static async open(spec: DiskSpec, at: DiskExport): Promise<NbdDisk> {
-    const metaContexts = spec.base === null ? [ALLOCATION] : [ALLOCATION, spec.base.context];
-    const pool = await NbdPool.open(at.address, { metaContexts, connections: at.connections, signal: at.signal });
+    const bitmap = spec.base === null ? {} : { bitmap: spec.base.context };
+    const pool = await NbdPool.open(at.address, { ...bitmap, connections: at.connections, signal: at.signal });
     return new NbdDisk(fitting(spec, pool.info.size), pool, at.explain);
   }
 
   async *extents(signal: AbortSignal): AsyncGenerator<Extent, void, undefined> {
-    const options = this.#context === null ? { signal } : { signal, dirty: this.#context, cleanEnd: this.#cleanEnd };
     try {
-      yield* this.#pool.extents(options);
+      yield* this.#pool.extents({ signal, cleanEnd: this.#cleanEnd });
     } catch (error) {
       throw await this.#explained(error);
     }

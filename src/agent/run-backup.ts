@@ -73,7 +73,7 @@ export type BackupResult =
 /** One backup of one machine: from the open source to the committed point, or to nothing at all. */
 export async function runBackup(request: BackupRequest): Promise<BackupResult> {
   const { repository, vm, signal } = request;
-  const lineage = await repository.catalog.lineage(vm.name, { depth: 1, signal });
+  const lineage = await findLineage(request);
   const from = request.since === null ? (lineage.points[0] ?? null) : await repository.catalog.point(request.since, signal);
   const bases = await findBases(repository, { from, disks: vm.disks ?? [] }, signal);
   const latest = lineage.points[0] ?? null;
@@ -87,6 +87,13 @@ export async function runBackup(request: BackupRequest): Promise<BackupResult> {
     await source.abort();
     throw thrown;
   }
+}
+
+/** What the new point follows; refuses a store that is not safe to write to, before anything of the machine is touched. */
+async function findLineage({ repository, vm, estimate: only, signal }: BackupRequest): Promise<Lineage> {
+  const lineage = repository.catalog.lineage(vm.name, { depth: 1, signal });
+  const [found] = await Promise.all(only ? [lineage] : [lineage, repository.requireSafeWrites(signal)]);
+  return found;
 }
 
 /** Ends a run that was only to estimate, or in which too little changed; null for one that goes on. */

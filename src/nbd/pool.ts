@@ -10,20 +10,33 @@ import {
   PIECE,
 } from "./connection.ts";
 import { NbdError } from "./errors.ts";
-import { commonExtents, ExtentMerger, type NbdExtent } from "./extents.ts";
+import {
+  type ByteRange,
+  deviceExtents,
+  DIRTY_FLAG,
+  type NbdExtent,
+  replyRuns,
+  RunMerger,
+  type StatusEntries,
+  type StatusRun,
+  ZERO_FLAG,
+} from "./extents.ts";
 
-export interface NbdPoolOptions extends NbdOpenOptions {
-  /** connections where the server allows several; default 4 */
+export interface NbdPoolOptions extends Omit<NbdOpenOptions, "metaContexts"> {
+  /** connections that carry data where the server allows several; default 4 */
   readonly connections?: number;
+  /** Meta context of a bitmap that says what changed; a connection of its own asks for it. */
+  readonly bitmap?: string;
 }
 
 export interface ExtentOptions {
-  /** Meta context of the bitmap that says what changed; without one nothing is clean. */
-  readonly dirty?: string;
-  /** bytes; from here on nothing is clean, whatever the bitmap says */
+  /** bytes; from here on nothing is clean, whatever the bitmap says. Default: the size */
   readonly cleanEnd?: number;
   readonly signal?: AbortSignal;
 }
+
+/** Asks for block status, one request at a time. */
+type Ask = (offset: number, length: number) => Promise<ReadonlyMap<string, StatusEntries>>;
 
 /** The context of block status that is always there. */
 export const ALLOCATION = "base:allocation";
@@ -43,12 +56,15 @@ export class NbdPool {
   readonly #all: Set<NbdConnection> = new Set();
   readonly #idle: NbdConnection[] = [];
   readonly #waiting: (() => void)[] = [];
+  /** null: no bitmap was asked for */
+  readonly #bitmap: NbdConnection | null;
   #count: number;
   #closed = false;
 
-  private constructor(connections: readonly NbdConnection[], info: NbdExportInfo, open: () => Promise<NbdConnection>) {
-    this.info = info;
+  private constructor(connections: readonly NbdConnection[], bitmap: NbdConnection | null, open: () => Promise<NbdConnection>) {
+    this.info = (connections[0] as NbdConnection).info;
     this.#open = open;
+    this.#bitmap = bitmap;
     this.#limit = connections.length;
     this.#count = connections.length;
     this.#idle.push(...connections);
@@ -57,14 +73,24 @@ export class NbdPool {
 
   /** Connects; rejects as `NbdConnection.open` does, leaving nothing open. */
   static async open(address: NbdAddress, options: NbdPoolOptions = {}): Promise<NbdPool> {
-    const first = await NbdConnection.open(address, options);
-    const more = first.info.canMultiConn ? Math.max(1, options.connections ?? 4) - 1 : 0;
-    const opened = await Promise.allSettled(Array.from({ length: more }, () => NbdConnection.open(address, options)));
-    const connections = [first, ...opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []))];
-    // A server may admit fewer clients than it says; one connection is enough to go on.
-    options.signal?.throwIfAborted();
-    const { signal: _opening, ...rest } = options;
-    return new NbdPool(connections, first.info, () => NbdConnection.open(address, rest));
+    const { bitmap: context, connections: wanted = 4, signal, ...rest } = options;
+    const open = (metaContexts: readonly string[], opening?: AbortSignal): Promise<NbdConnection> =>
+      NbdConnection.open(address, { ...rest, metaContexts, ...(opening === undefined ? {} : { signal: opening }) });
+    const bitmap = context === undefined ? null : await open([context], signal);
+    try {
+      const first = await open([ALLOCATION], signal);
+      const more = first.info.canMultiConn ? Math.max(1, wanted) - 1 : 0;
+      const opened = await Promise.allSettled(Array.from({ length: more }, () => open([ALLOCATION], signal)));
+      const connections = [first, ...opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []))];
+      // A server may admit fewer clients than it says; one connection is enough to go on.
+      const pool = new NbdPool(connections, bitmap, () => open([ALLOCATION]));
+      if (signal?.aborted === true) await pool.close();
+      signal?.throwIfAborted();
+      return pool;
+    } catch (error) {
+      await bitmap?.close();
+      throw error;
+    }
   }
 
   /** Fills every request's buffer; see `NbdConnection.readMany`. */
@@ -96,41 +122,23 @@ export class NbdPool {
   }
 
   /**
-   * The states of the whole export in order, neighbours of equal state joined; memory use is that of one reply.
-   * The bitmap's context and `base:allocation` must be among the pool's `metaContexts`.
+   * The states of the whole export in order; memory use is that of one reply. With a bitmap, what it does not name is clean.
    * Rejects `bad-reply` when the server's answers leave a gap or make no progress.
    */
-  async *extents(options: ExtentOptions = {}): AsyncGenerator<NbdExtent, void, undefined> {
-    const merger = new ExtentMerger();
-    let handed = 0;
-    let turn = performance.now();
-    for (let offset = 0; offset < this.info.size;) {
-      for (const extent of await this.#statusAt(offset, options)) {
-        offset = extent.offset + extent.length;
-        const ended = merger.push(extent.offset, extent.length, extent.state);
-        if (ended !== undefined) yield ended;
-        if (++handed % TURN_EXTENTS !== 0 || performance.now() - turn < TURN_MS) continue;
-        await nextTurn();
-        turn = performance.now();
-      }
-    }
-    const rest = merger.flush();
-    if (rest !== undefined) yield rest;
-  }
-
-  async #statusAt(offset: number, { dirty, signal, cleanEnd }: ExtentOptions): Promise<Generator<NbdExtent>> {
+  extents({ cleanEnd = Infinity, signal }: ExtentOptions = {}): AsyncGenerator<NbdExtent, void, undefined> {
     const { size } = this.info;
-    const length = Math.min(size - offset, STATUS_SPAN_32);
-    const reply = await this.#with(signal, (connection) => connection.blockStatus(offset, length, signal));
-    const allocation = reply.get(ALLOCATION);
-    const bitmap = dirty === undefined ? null : reply.get(dirty);
-    if (allocation === undefined || bitmap === undefined) {
-      throw new NbdError(
-        "bad-reply",
-        `block status at byte ${offset} came without ${allocation === undefined ? ALLOCATION : String(dirty)}`,
-      );
-    }
-    return commonExtents({ offset, size, allocation, dirty: bitmap, cleanEnd: cleanEnd ?? size });
+    const ask: Ask = (offset, length) => this.#with(signal, (connection) => connection.blockStatus(offset, length, signal));
+    const bitmap = this.#bitmap;
+    const context = bitmap?.info.metaContexts[0] ?? "";
+    return deviceExtents({
+      size,
+      cleanEnd,
+      allocation: (range) => statusRuns({ ask, context: ALLOCATION, mask: ZERO_FLAG }, range),
+      dirty:
+        bitmap === null
+          ? null
+          : (range) => statusRuns({ ask: (...of) => bitmap.blockStatus(...of, signal), context, mask: DIRTY_FLAG }, range),
+    });
   }
 
   // Every batch ends before this does, also after a failure: the caller owns the buffers again then.
@@ -211,8 +219,33 @@ export class NbdPool {
   async close(): Promise<void> {
     this.#closed = true;
     for (const wake of this.#waiting.splice(0)) wake();
-    await Promise.all(Array.from(this.#all, (connection) => connection.close()));
+    await Promise.all([...this.#all, ...(this.#bitmap === null ? [] : [this.#bitmap])].map((connection) => connection.close()));
   }
+}
+
+/** What one context says of a range, neighbours joined; other events of this process get their turn meanwhile. */
+async function* statusRuns(
+  { ask, context, mask }: { readonly ask: Ask; readonly context: string; readonly mask: number },
+  range: ByteRange,
+): AsyncGenerator<StatusRun, void, undefined> {
+  const merger = new RunMerger();
+  const end = range.offset + range.length;
+  let handed = 0;
+  let turn = performance.now();
+  for (let offset = range.offset; offset < end;) {
+    const entries = (await ask(offset, Math.min(end - offset, STATUS_SPAN_32))).get(context);
+    if (entries === undefined) throw new NbdError("bad-reply", `block status at byte ${offset} came without ${context}`);
+    for (const run of replyRuns({ offset, end, entries, context, mask })) {
+      offset = run.offset + run.length;
+      const ended = merger.push(run);
+      if (ended !== undefined) yield ended;
+      if (++handed % TURN_EXTENTS !== 0 || performance.now() - turn < TURN_MS) continue;
+      await nextTurn();
+      turn = performance.now();
+    }
+  }
+  const rest = merger.flush();
+  if (rest !== undefined) yield rest;
 }
 
 // Batches as one connection takes them at once; a request larger than a batch is one by itself.

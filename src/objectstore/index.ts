@@ -1,6 +1,6 @@
 export { StoreError, type StoreErrorCode } from "./errors.ts";
 export type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore } from "./objectstore.ts";
-export { probePrefix, probeStore } from "./probe.ts";
+export { probePrefix, probeStore, requireConditionalWrites } from "./probe.ts";
 export { formatS3Url, parseStoreUrl, type FsLocation, type S3Location, type StoreLocation } from "./url.ts";
 export { CountingObjectStore, type RequestCounts, type StoreOperation } from "./wrap/counting.ts";
 export { FaultyObjectStore, type Fault, type FaultRule, type InjectedFault } from "./wrap/faults.ts";

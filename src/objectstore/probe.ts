@@ -5,6 +5,9 @@ import type { CallOptions, ObjectStore } from "./objectstore.ts";
 /** Probe objects are named `probe-<16 hexadecimal digits>`; one may stay where the credential may not delete. */
 export const probePrefix = "probe-";
 
+/** Created by the first backup, refused to every later one; holds nothing. */
+const onceKey = "once";
+
 /**
  * Tries out what a repository stands on, with one small object: that a key can be created once and not twice, that what was written is read
  * back whole and in part, and that it is listed. Rejects `no-conditional-writes` for a store that lets a second creation pass, `failed` for
@@ -29,7 +32,28 @@ async function refuseSecond(store: ObjectStore, key: string, options: CallOption
     if (error instanceof StoreError && error.code === "already-exists") return;
     throw error;
   }
-  throw new StoreError(
+  throw noConditionalWrites(store);
+}
+
+/**
+ * Proves that the store still creates a key only once, before a backup stands on it: the way to a bucket may change after `init`, to a gateway
+ * or proxy that drops the condition without a word. One request where the object is there from an earlier backup. Rejects `no-conditional-writes`.
+ */
+export async function requireConditionalWrites(store: ObjectStore, options: CallOptions = {}): Promise<void> {
+  for (let creation = 1; creation <= 2; creation++) {
+    try {
+      // Bytes of their own each time: a retry must not take another's object for the one it created itself.
+      await store.putIfAbsent(onceKey, randomBytes(16), options);
+    } catch (error) {
+      if (error instanceof StoreError && error.code === "already-exists") return;
+      throw error;
+    }
+  }
+  throw noConditionalWrites(store);
+}
+
+function noConditionalWrites(store: ObjectStore): StoreError {
+  return new StoreError(
     "no-conditional-writes",
     `${store.url} accepted two creations of one key, so two backups could overwrite each other`,
     {

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 
-import { type ObjectStore, StoreError } from "../objectstore/index.ts";
+import { type ObjectStore, requireConditionalWrites, StoreError } from "../objectstore/index.ts";
 import { Catalog } from "./catalog.ts";
 import { RepositoryError } from "./errors.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "./format/config.ts";
@@ -67,6 +67,11 @@ export class Repository {
       });
     }
     return await Repository.#withDomain(decodeConfig(bytes, access.key), access);
+  }
+
+  /** Rejects `no-conditional-writes` of a store that would let one backup overwrite another's point (FORMAT.md §9). */
+  async requireSafeWrites(signal: AbortSignal): Promise<void> {
+    await requireConditionalWrites(this.store, { signal });
   }
 
   static async #withDomain(config: RepositoryConfig, access: RepositoryAccess): Promise<Repository> {

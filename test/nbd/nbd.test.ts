@@ -26,7 +26,7 @@ async function start(command: "qemu-nbd" | "nbdkit", dir: string, ...args: strin
   return server;
 }
 
-async function pool(server: Server, options: { metaContexts?: string[]; connections?: number } = {}): Promise<NbdPool> {
+async function pool(server: Server, options: { bitmap?: string; connections?: number } = {}): Promise<NbdPool> {
   const opened = await NbdPool.open({ socket: server.socket }, options);
   clean.push(() => opened.close());
   return opened;
@@ -285,16 +285,19 @@ describe("A5: block status equals nbdinfo --map", () => {
       "discard 3M 64k",
       "write -P 4 512M 1",
       "discard 700M 64k",
+      "write -z 800M 3M",
       "write -P 9 1023M 1M",
     ];
     sh("qemu-io", "-d", "unmap", "-f", "qcow2", ...writes.flatMap((write) => ["-c", write]), image);
     const dirty = "qemu:dirty-bitmap:b0";
-    const server = await start("qemu-nbd", dir, "-r", "-f", "qcow2", "-e", "8", "-B", "b0", image);
-    const nbd = await pool(server, { metaContexts: [ALLOCATION, dirty] });
+    const server = await start("qemu-nbd", dir, "-r", "-f", "qcow2", "-e", "12", "-B", "b0", image);
+    const nbd = await pool(server, { bitmap: dirty });
     const alloc = nbdinfoMap(server.socket, ALLOCATION, nbd.info.size);
-    expect(await collect(nbd.extents())).toEqual(statesOf(alloc, null));
-    const both = await collect(nbd.extents({ dirty }));
-    expect(both).toEqual(statesOf(alloc, nbdinfoMap(server.socket, dirty, nbd.info.size)));
+    expect(await collect((await pool(server)).extents())).toEqual(statesOf(alloc, null));
+    const both = await collect(nbd.extents());
+    // Short dirty runs are not asked about: reading them tells.
+    const told = statesOf(alloc, nbdinfoMap(server.socket, dirty, nbd.info.size));
+    expect(both).toEqual(told.map((one) => (one.state === "zero" && one.length < MiB ? { ...one, state: "data" } : one)));
     expect(new Set(both.map((extent) => extent.state))).toEqual(new Set(["clean", "data", "zero"]));
   });
 
@@ -315,14 +318,15 @@ describe("A5: block status equals nbdinfo --map", () => {
       sh("qemu-img", "bitmap", "--add", image, "b0");
       sh("qemu-io", "-f", "qcow2", "-c", "write -P 7 700M 64k", "-c", "write -z 5G 1M", image);
       const dirty = "qemu:dirty-bitmap:b0";
-      const server = await start("qemu-nbd", dir, "-r", "-f", "qcow2", "-e", "8", "-B", "b0", image);
-      const nbd = await pool(server, { metaContexts: [ALLOCATION, dirty] });
-      await collect(nbd.extents());
+      const server = await start("qemu-nbd", dir, "-r", "-f", "qcow2", "-e", "12", "-B", "b0", image);
+      const nbd = await pool(server, { bitmap: dirty });
+      const whole = await pool(server);
+      await collect(whole.extents());
       let full: NbdExtent[] = [];
       let incremental: NbdExtent[] = [];
       const list = async (): Promise<void> => {
-        full = await collect(nbd.extents());
-        incremental = await collect(nbd.extents({ dirty }));
+        full = await collect(whole.extents());
+        incremental = await collect(nbd.extents());
       };
       const calmest = await quietest(list);
       expect(full.length).toBeGreaterThan(200_000);

@@ -31,12 +31,14 @@ export function errno(thrown: unknown): string {
   return typeof code === "string" ? code : "";
 }
 
-/** What `node:fs` threw, in the words of the port. `doing` is e.g. `write points/a`. */
-export function fsError(thrown: unknown, doing: string): StoreError {
+/** What `node:fs` threw, in the words of the port. `doing` is e.g. `write points/a`, `root` the store's directory. */
+export function fsError(thrown: unknown, doing: string, root: string): StoreError {
   if (thrown instanceof StoreError) return thrown;
   const name = errno(thrown);
   // Where a key's parent is itself an object there can be no such object; creating one is refused for what it is.
   const code = name === "ENOTDIR" ? (doing.startsWith("write ") ? "invalid-key" : "not-found") : (codes[name] ?? "failed");
   const hint = hints[code];
-  return new StoreError(code, `cannot ${doing}: ${errorText(thrown)}`, hint === undefined ? { cause: thrown } : { cause: thrown, hint });
+  const full = code === "no-space" ? `the file system of ${root} is full: ` : "";
+  const message = `${full}cannot ${doing}: ${errorText(thrown)}`;
+  return new StoreError(code, message, hint === undefined ? { cause: thrown } : { cause: thrown, hint });
 }

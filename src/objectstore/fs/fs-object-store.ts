@@ -94,7 +94,7 @@ export class FsObjectStore implements ObjectStore {
       }
     } catch (error) {
       options.signal?.throwIfAborted();
-      throw fsError(error, `list ${prefix}`);
+      throw fsError(error, `list ${prefix}`, this.#root);
     }
     this.#ready(options);
   }
@@ -102,7 +102,7 @@ export class FsObjectStore implements ObjectStore {
   delete(key: string, options: CallOptions = {}): Promise<void> {
     return this.#run(`delete ${key}`, key, options, async (path) => {
       await unlink(path).catch((error: unknown) => {
-        if (fsError(error, "").code !== "not-found") throw error;
+        if (fsError(error, "delete", this.#root).code !== "not-found") throw error;
       });
       this.#handles.forget(path);
     });
@@ -125,7 +125,7 @@ export class FsObjectStore implements ObjectStore {
       return await work(join(this.#root, key));
     } catch (error) {
       if (options.signal?.aborted === true && error === options.signal.reason) throw error;
-      throw fsError(error, doing);
+      throw fsError(error, doing, this.#root);
     }
   }
 

@@ -84,7 +84,7 @@ const hintsByName: Readonly<Record<string, string>> = {
 };
 
 const hintsByCode: Partial<Record<StoreErrorCode, string>> = {
-  "bucket-missing": "create the bucket first, or look at its name and at the endpoint",
+  "bucket-missing": "create the bucket, or correct its name or the endpoint in the repository URL",
   "access-denied": "allow these credentials to list the bucket and to get and put objects below the prefix",
   "no-space": "free space at the store or raise its quota",
   "invalid-url": "give region= in the repository URL, or set AWS_REGION",
@@ -93,20 +93,38 @@ const hintsByCode: Partial<Record<StoreErrorCode, string>> = {
 
 const tlsFailure = /^(ERR_TLS_|CERT_|DEPTH_ZERO_SELF_SIGNED|SELF_SIGNED_|UNABLE_TO_(GET|VERIFY))/;
 
-/** What the SDK or Node threw at an S3 call, in the words of the port. `doing` is e.g. `put packs/ab/cd`. */
-export function s3Error(thrown: unknown, doing: string): StoreError {
+/** What a call was about, for messages. */
+export interface S3Call {
+  /** e.g. `put packs/ab/cd` */
+  readonly doing: string;
+  readonly bucket: string;
+  /** null means Amazon's own */
+  readonly endpoint: string | null;
+}
+
+/** What the SDK or Node threw at an S3 call, in the words of the port. */
+export function s3Error(thrown: unknown, call: S3Call): StoreError {
   if (thrown instanceof StoreError) return thrown;
   const cause = strip(thrown);
   const code = classify(cause);
   const hint = tlsFailure.test(cause.name)
     ? "name the authority's certificate in NODE_EXTRA_CA_CERTS"
     : (hintsByName[cause.name] ?? hintsByCode[code]);
+  return new StoreError(code, messageOf(code, cause, call), hint === undefined ? { cause } : { cause, hint });
+}
+
+/** What concerns the whole bucket is said of the bucket first: the key that met it says little to who has to mend it. */
+function messageOf(code: StoreErrorCode, cause: S3Failure, { doing, bucket, endpoint }: S3Call): string {
+  if (code === "bucket-missing") return `the bucket "${bucket}" does not exist at ${endpoint ?? "Amazon S3"}`;
   const answer = cause.status === 0 ? "" : `, HTTP ${cause.status}`;
-  const message = `cannot ${doing}: ${cause.message} (${cause.name}${answer})`;
-  return new StoreError(code, message, hint === undefined ? { cause } : { cause, hint });
+  const failed = `cannot ${doing}: ${cause.message} (${cause.name}${answer})`;
+  if (code === "no-space") return `the bucket "${bucket}" is full: ${failed}`;
+  return code === "access-denied" && cause.status > 0 ? `access to the bucket "${bucket}" is denied: ${failed}` : failed;
 }
 
 function classify({ name, message, status }: S3Failure): StoreErrorCode {
+  // MinIO calls a full disk an internal error, to be tried again; so do stores that pass on what their file system said.
+  if (/no space left on device|disk quota exceeded/i.test(message)) return "no-space";
   // The SDK has no names for these: a body that is not what its checksum says, one that is cut, and its own configuration.
   if (message.startsWith("Checksum mismatch")) return "checksum-mismatch";
   if (message.startsWith("Connection lost")) return "unavailable";

@@ -67,7 +67,7 @@ export class S3ObjectStore implements ObjectStore {
       try {
         await this.#put(call, body, { ...this.#target(key), IfNoneMatch: "*" });
       } catch (error) {
-        throw await this.#whyNotCreated(call, key, s3Error(error, `create ${key}`));
+        throw await this.#whyNotCreated(call, key, this.#error(error, `create ${key}`));
       }
     });
   }
@@ -100,7 +100,7 @@ export class S3ObjectStore implements ObjectStore {
       try {
         await client.send(new sdk.DeleteObjectCommand(this.#target(key)), { abortSignal });
       } catch (error) {
-        if (s3Error(error, "").code !== "not-found") throw error;
+        if (this.#error(error, "delete").code !== "not-found") throw error;
       }
     });
   }
@@ -196,8 +196,12 @@ export class S3ObjectStore implements ObjectStore {
     } catch (error) {
       options.signal?.throwIfAborted();
       this.#closing.signal.throwIfAborted();
-      throw s3Error(error, doing);
+      throw this.#error(error, doing);
     }
+  }
+
+  #error(thrown: unknown, doing: string): StoreError {
+    return s3Error(thrown, { doing, bucket: this.#location.bucket, endpoint: this.#location.endpoint });
   }
 }
 
