@@ -30,6 +30,13 @@ export interface S3Lab {
   stop(): Promise<void>;
 }
 
+export interface S3LabOptions {
+  readonly bucket?: string;
+  readonly objectLock?: boolean;
+  /** Where its data goes, e.g. below a file system of a certain size; removed with the server. Default: a new directory. */
+  readonly dir?: string;
+}
+
 const REGION = "us-east-1";
 const SCRIPT: string = join(import.meta.dirname, "s3-server.sh");
 
@@ -37,14 +44,15 @@ const SCRIPT: string = join(import.meta.dirname, "s3-server.sh");
  * Starts the server and makes one bucket. It ends with this process in any case.
  * @throws LabError when the tier is not there or the server does not answer within a minute
  */
-export async function startS3(options: { readonly bucket?: string; readonly objectLock?: boolean } = {}): Promise<S3Lab> {
+export async function startS3(options: S3LabOptions = {}): Promise<S3Lab> {
   needTier("s3");
   const { bucket = "backups", objectLock = false } = options;
   const credentials = { accessKeyId: `lab${randomBytes(6).toString("hex")}`, secretAccessKey: randomBytes(20).toString("hex") };
-  const dir = mkdtempSync(join(tempDir("s3"), "data-"));
+  const home = mkdtempSync(join(tempDir("s3"), "data-"));
+  const dir = options.dir ?? home;
   const port = await freePort();
   const endpoint = `http://127.0.0.1:${port}`;
-  const server = startServer(dir, port, credentials);
+  const server = startServer({ dir, home, port }, credentials);
   const client = new S3Client({ region: REGION, endpoint, forcePathStyle: true, credentials });
   const lab: S3Lab = {
     endpoint,
@@ -59,11 +67,11 @@ export async function startS3(options: { readonly bucket?: string; readonly obje
     stop: async () => {
       client.destroy();
       await end(server);
-      rmSync(dir, { recursive: true, force: true });
+      for (const made of [dir, home]) rmSync(made, { recursive: true, force: true });
     },
   };
   try {
-    await untilReady(server, endpoint, `${dir}.log`);
+    await untilReady(server, endpoint, `${home}.log`);
     await lab.createBucket(bucket, { objectLock });
     return lab;
   } catch (cause) {
@@ -72,14 +80,17 @@ export async function startS3(options: { readonly bucket?: string; readonly obje
   }
 }
 
-function startServer(dir: string, port: number, credentials: { accessKeyId: string; secretAccessKey: string }): ChildProcess {
-  const log = openSync(`${dir}.log`, "a");
+function startServer(
+  { dir, home, port }: { dir: string; home: string; port: number },
+  credentials: { accessKeyId: string; secretAccessKey: string },
+): ChildProcess {
+  const log = openSync(`${home}.log`, "a");
   const server = spawn("sh", [SCRIPT, tierPath("s3"), "server", "--quiet", "--address", `127.0.0.1:${port}`, dir], {
     stdio: ["pipe", log, log],
     detached: true,
     env: {
       PATH: process.env["PATH"],
-      HOME: dir,
+      HOME: home,
       MINIO_ROOT_USER: credentials.accessKeyId,
       MINIO_ROOT_PASSWORD: credentials.secretAccessKey,
       MINIO_BROWSER: "off",

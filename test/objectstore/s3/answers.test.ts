@@ -9,10 +9,10 @@ import { listen } from "./damaging-proxy.ts";
 type Answer = (request: IncomingMessage, response: ServerResponse) => void;
 
 const error =
-  (status: number, code: string): Answer =>
+  (status: number, code: string, message = `about ${code}`): Answer =>
   (_request, response) => {
     response.writeHead(status, { "content-type": "application/xml", "x-amz-request-id": "R1" });
-    response.end(code === "" ? "" : `<?xml version="1.0"?><Error><Code>${code}</Code><Message>about ${code}</Message></Error>`);
+    response.end(code === "" ? "" : `<?xml version="1.0"?><Error><Code>${code}</Code><Message>${message}</Message></Error>`);
   };
 
 /** What real servers do rarely or never on demand, said by a server that says anything. */
@@ -55,7 +55,6 @@ describe("S3 store and the answers of servers", () => {
     [403, "SignatureDoesNotMatch", "access-denied"],
     [400, "ExpiredToken", "access-denied"],
     [403, "", "access-denied"],
-    [404, "NoSuchBucket", "bucket-missing"],
     [507, "XMinioStorageFull", "no-space"],
     [507, "", "no-space"],
     [400, "XMinioAdminBucketQuotaExceeded", "no-space"],
@@ -71,6 +70,18 @@ describe("S3 store and the answers of servers", () => {
     const failure = await expectCode(store.putIfAbsent("k", Buffer.from("x")), expected);
     expect(failure.message).toMatch(/\bk\b/);
     expect(requests.length).toBe(1);
+  });
+
+  it.each([
+    { status: 404, name: "NoSuchBucket", code: "bucket-missing", said: 'the bucket "bucket" does not exist at http://127.0.0.1:' },
+    { status: 507, name: "XMinioStorageFull", code: "no-space", said: 'the bucket "bucket" is full: cannot create k: ' },
+    { status: 500, name: "InternalError", text: "cause(no space left on device)", code: "no-space", said: 'the bucket "bucket" is full: ' },
+    { status: 403, name: "AccessDenied", code: "access-denied", said: 'access to the bucket "bucket" is denied: cannot create k: ' },
+  ] as const)("$status $name is said of the bucket", async ({ status, name, code, said, ...more }) => {
+    answer = error(status, name, "text" in more ? more.text : "the server's own words");
+    const failure = await expectCode(store.putIfAbsent("k", Buffer.from("x")), code);
+    expect(failure.message.startsWith(said)).toBe(true);
+    expect([failure.hint === undefined, failure.temporary]).toEqual([false, false]);
   });
 
   it.each<[string, boolean]>([
