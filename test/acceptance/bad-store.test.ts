@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { run, type S3Lab, skipWithout, startS3, tempDir } from "../lab/index.ts";
 import { restricted, setQuota } from "../lab/s3-admin.ts";
 import { type BackupJson, type CliResult, thinstream, thinstreamJson } from "../support/thinstream.ts";
+import { type ForgetfulProxy, startForgetfulProxy } from "./forgetful-proxy.ts";
 import { complaints, expectRefusal, MiB, type PointsJson } from "./world.ts";
 
 /** An image, and commands about it and a repository. */
@@ -129,6 +130,31 @@ describe.skipIf(skipWithout("s3", "host"))("a bucket that refuses", () => {
     }
     expect(await machine.points(url, s3.env)).toEqual([first]);
     expect(await machine.points(url, s3.env)).not.toContain(await machine.expectBackup(url, s3.env));
+  });
+
+  describe("without conditional writes", () => {
+    let proxy: ForgetfulProxy;
+    beforeAll(async () => (proxy = await startForgetfulProxy(s3)));
+    afterAll(async () => proxy?.stop());
+
+    test("init and backup refuse: two backups could overwrite each other there", async () => {
+      const forgetful = url.replace(s3.endpoint, proxy.endpoint);
+      const why =
+        /accepted two creations of one key, so two backups could overwrite each other\. use a store that honours PUT with If-None-Match/;
+      expectRefusal(await machine.run("init", forgetful, s3.env), 1, why);
+      expect([existsSync(machine.key), await objects()]).toEqual([false, []]);
+      expect((await machine.run("init", url, s3.env)).code).toBe(0);
+      expect(await machine.points(forgetful, s3.env)).toEqual([]);
+      const before = proxy.dropped();
+      for (const again of [1, 2]) {
+        expectRefusal(await machine.run("backup", forgetful, s3.env), 1, why);
+        expect(proxy.dropped()).toBeGreaterThan(before + again);
+      }
+      expect((await objects()).filter((name) => /\/(packs|points)\//.test(name))).toEqual([]);
+      const first = await machine.expectBackup(url, s3.env);
+      expectRefusal(await machine.run("backup", forgetful, s3.env), 1, why);
+      expect(await machine.points(forgetful, s3.env)).toEqual([first]);
+    });
   });
 });
 
