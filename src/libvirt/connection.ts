@@ -35,6 +35,11 @@ export class LibvirtConnection {
     return await this.#version("virConnectGetVersion", "asking for the hypervisor's version", signal);
   }
 
+  /** libvirt's name of the hypervisor's driver: `QEMU`, `LXC`, `TEST`, … */
+  async hypervisorType(signal?: AbortSignal): Promise<string> {
+    return await this.#link.text("asking for the kind of hypervisor", signal, "virConnectGetType", this.#link.connection);
+  }
+
   async #version(name: "virConnectGetLibVersion" | "virConnectGetVersion", what: string, signal: AbortSignal | undefined): Promise<number> {
     const out = new BigUint64Array(1);
     await this.#link.number(what, signal, name, this.#link.connection, out);

@@ -12,14 +12,15 @@ import { LibvirtError, type NativeError } from "./errors.ts";
 /** A libvirt object or other native address. */
 export type Address = bigint;
 
-/** What a call gives: a status number, an object, a string (its native copy is freed), or null. */
+/** What a call gives: a status number, an object, a string, or null. */
 export type NativeResult = number | bigint | string | null;
 
-/** Result kind and parameters of each function. `text` is a string that the caller must free. */
+/** Result kind and parameters of each function. `text` is a string that the caller must free, `constant` one of libvirt's own. */
 const signatures = {
   virConnectOpen: ["object", "str"],
   virConnectClose: ["int", "void *"],
   virConnectGetLibVersion: ["int", "void *", "void *"],
+  virConnectGetType: ["constant", "void *"],
   virConnectGetVersion: ["int", "void *", "void *"],
   virDomainLookupByName: ["object", "void *", "str"],
   virDomainLookupByUUIDString: ["object", "void *", "str"],
@@ -105,7 +106,12 @@ const PARAMETER_BYTES = 96; // virTypedParameter: char field[80]; int type; unio
 
 function load(): LibvirtLibrary {
   const library = open();
-  const results: Readonly<Record<string, TypeObject | string>> = { object: handle, int: "int", text: koffi.disposable("str") };
+  const results: Readonly<Record<string, TypeObject | string>> = {
+    object: handle,
+    int: "int",
+    constant: "str",
+    text: koffi.disposable("str"),
+  };
   const bound: Record<string, NativeFunction> = {};
   for (const [name, [result, ...parameters]] of Object.entries(signatures)) {
     bound[name] = library.func(name, results[result] ?? "int", parameters as unknown as string[]) as NativeFunction;

@@ -52,7 +52,7 @@ describe.skipIf(skipped)("bad input", () => {
     expect(await everything()).toBe(state);
   });
 
-  test("unknown domain, disk, libvirt", async () => {
+  test("unknown domain, disk, libvirt; a hypervisor that has no backup", async () => {
     const flags = [...world.repo.flags, "--scratch-dir", world.scratch];
     const at = (uri: string, ...more: string[]): string[] => ["backup", ...flags, "--connect", uri, ...more];
     expectRefusal(await thinstream(at(world.lab.uri, "--domain", "nonesuch")), 1, /no domain.*nonesuch/i);
@@ -60,6 +60,9 @@ describe.skipIf(skipped)("bad input", () => {
     expectRefusal(await thinstream(at("qemu:///system?socket=/nonexistent/sock", "--domain", vm.name)), 1, /libvirt/);
     expectRefusal(await thinstream(at("gibberish", "--domain", vm.name)), 1, /gibberish|URI/i);
     expectRefusal(await thinstream(at(world.lab.uri, "--domain", vm.name, "--quiesce", "required")), 1, /could not be frozen/);
+    const other = /machines at test:\/\/\/default run under TEST, not QEMU.*needs libvirt 7\.2 and QEMU 4\.2 or newer/;
+    expectRefusal(await thinstream(at("test:///default", "--domain", "test")), 1, other);
+    expectRefusal(await thinstream(at("test:///default", "--domain", "test", "--estimate", "--level", "copy")), 1, other);
     expectRefusal(await vm.backup(["--level", "differential", "--since", "0123456789ab-77"]), 1, /no restore point 0123456789ab-77/);
     expect(await everything()).toBe(state);
   });

@@ -46,7 +46,8 @@ describe.each<Flavour>(["host", "trixie"])("libvirt of %s", (flavour) => {
     await lab?.stop();
   });
 
-  test.skipIf(skipped)("versions are the daemon's", async () => {
+  test.skipIf(skipped)("versions and the kind of hypervisor are the daemon's", async () => {
+    expect(await connection.hypervisorType()).toBe("QEMU");
     expect(lab.versions.libvirt).toContain(versionText(await connection.libvirtVersion()));
     expect(lab.versions.qemu).toContain(versionText(await connection.hypervisorVersion()));
   });

@@ -80,7 +80,7 @@ function asSourceError(error: LibvirtError, domainName: string): Error {
   return unsupported(`domain "${domainName}" cannot be backed up while it runs: ${error.libvirtMessage}`, error);
 }
 
-/** The error of a hypervisor that is too old. */
+/** The error of a hypervisor that is too old, or another one. */
 export function unsupported(message: string, cause?: unknown): SourceError {
   return new SourceError("unsupported-hypervisor", message, { cause, hint: "live backup needs libvirt 7.2 and QEMU 4.2 or newer" });
 }

@@ -48,7 +48,9 @@ interface Machine {
 }
 
 async function inspect(session: DomainSession, options: LibvirtPullOptions): Promise<Machine> {
-  const { signal } = options;
+  const { signal, uri } = options;
+  const type = await session.connection.hypervisorType(signal);
+  if (type !== "QEMU") throw unsupported(`the machines at ${uri} run under ${type}, not QEMU, and cannot be backed up`);
   const libvirt = await session.connection.libvirtVersion(signal);
   const qemu = await session.connection.hypervisorVersion(signal);
   if (libvirt < MIN_LIBVIRT || qemu < MIN_QEMU) {
