@@ -54,7 +54,7 @@ export class Catalog {
     const keys: string[] = [];
     for await (const { key } of this.#store.list(POINTS + suffix, options)) if (!forgotten.has(key.slice(POINTS.length))) keys.push(key);
     const read = await mapConcurrently(keys, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
-    const points = read.filter((one) => "seq" in one).toSorted(byTime);
+    const points = oldestFirst(read.filter((one) => "seq" in one));
     return { points, unreadable: read.filter((one) => "error" in one) };
   }
 
@@ -231,7 +231,25 @@ function isDamage(thrown: unknown): boolean {
   return thrown instanceof FormatError && thrown.code === "damaged";
 }
 
-function byTime(a: PointRecord, b: PointRecord): number {
-  if (a.vm.name === b.vm.name) return a.seq - b.seq;
-  return a.time === b.time ? a.id.localeCompare(b.id) : a.time < b.time ? -1 : 1;
+/**
+ * Oldest first: a machine's points by number, machines among each other by time. A point taken after the clock was set back counts as no older
+ * than the one before it: compared by its own time it would have no place that suits all the others.
+ */
+function oldestFirst(points: readonly PointRecord[]): PointRecord[] {
+  const latest = new Map<string, string>();
+  const timed = points
+    .toSorted((a, b) => a.seq - b.seq)
+    .map((point) => {
+      const before = latest.get(point.vm.name) ?? "";
+      const time = point.time > before ? point.time : before;
+      latest.set(point.vm.name, time);
+      return { point, time };
+    });
+  return timed
+    .toSorted((a, b) => compare(a.time, b.time) || compare(a.point.vm.name, b.point.vm.name) || a.point.seq - b.point.seq)
+    .map(({ point }) => point);
+}
+
+function compare(a: string, b: string): number {
+  return a === b ? 0 : a < b ? -1 : 1;
 }
