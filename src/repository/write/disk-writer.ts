@@ -36,19 +36,22 @@ export interface DiskProgress {
   readonly readBytes: number;
 }
 
-/** One granule of a batch: where it is and what of it to read. */
+/** One granule of a batch: where it is, what of it to read, and what is zero between the one before and it. */
 interface Wanted {
   readonly granule: number;
   readonly parts: GranuleRun["parts"];
+  readonly zeros: readonly GranuleRun[];
 }
 
 type Step =
-  | { readonly zero: GranuleRun }
+  | { readonly zeros: readonly GranuleRun[] }
   | { readonly slot: number; readonly batch: readonly Wanted[]; readonly ready: Promise<ReadonlyMap<number, Reference>[]> };
 type Counters = { -readonly [name in "dirtyBytes" | "zeroBytes" | "readBytes" | "newBytes" | "storedBytes"]: number };
 
 /** Steps decided but not yet written; the slots bound how many of them hold data. */
 const AHEAD = 256;
+/** Runs of zeros that wait for the next granule before they become a step of their own. */
+const ZEROS = 64;
 
 /**
  * Reads what changed on one disk, many batches at a time, and records it in order of place: the tree takes references, the pack stream new granules.
@@ -89,26 +92,35 @@ interface Flight {
 async function produce(flight: Flight): Promise<void> {
   const { content, options, counters, queue } = flight;
   const trusted = trustedUpTo(content.size, options.base);
-  let batch: Wanted[] = [];
-  const flush = async (): Promise<void> => {
+  const batch: Wanted[] = [];
+  let zeros: GranuleRun[] = [];
+  const pushZeros = async (): Promise<void> => {
+    if (zeros.length > 0) await queue.push({ zeros });
+    zeros = [];
+  };
+  const pushBatch = async (): Promise<void> => {
     if (batch.length > 0) await queue.push(await startBatch(batch.splice(0), flight));
   };
   for await (const run of granuleRuns(distrustFrom(content.extents(options.signal), trusted), content.size)) {
     options.signal.throwIfAborted();
     counters.dirtyBytes += bytesOf(run, content.size);
     if (run.kind === "zero") {
-      await flush();
-      await queue.push({ zero: run });
+      zeros.push(run);
+      if (zeros.length < ZEROS) continue;
+      await pushBatch();
+      await pushZeros();
       continue;
     }
     for (let i = 0; i < run.count; i++) {
-      batch.push({ granule: run.first + i, parts: run.parts });
-      if (batch.length === BATCH) await flush();
+      batch.push({ granule: run.first + i, parts: run.parts, zeros });
+      if (zeros.length > 0) zeros = [];
+      if (batch.length === BATCH) await pushBatch();
     }
   }
-  await flush();
+  await pushBatch();
   const granules = Math.ceil(content.size / GRANULE);
-  await queue.push({ zero: { kind: "zero", first: granules, count: FANOUT ** (rootLevel(content.size) + 1) - granules, parts: null } });
+  zeros.push({ kind: "zero", first: granules, count: FANOUT ** (rootLevel(content.size) + 1) - granules, parts: null });
+  await pushZeros();
 }
 
 /** A base of another size vouches only for the granules that both have whole. */
@@ -178,16 +190,22 @@ function readRequests(batch: readonly Wanted[], slot: Slot, size: number): ReadR
 
 async function record(step: Step, flight: Flight): Promise<void> {
   const { options, content, counters } = flight;
-  if ("zero" in step) {
-    counters.zeroBytes += bytesOf(step.zero, content.size);
-    await options.tree.clear(step.zero.first, step.zero.count);
-    options.onProgress({ position: Math.min(content.size, (step.zero.first + step.zero.count) * GRANULE), readBytes: counters.readBytes });
+  if ("zeros" in step) {
+    await clear(step.zeros, flight);
+    const last = step.zeros.at(-1);
+    options.onProgress({
+      position: Math.min(content.size, last === undefined ? 0 : (last.first + last.count) * GRANULE),
+      readBytes: counters.readBytes,
+    });
     return;
   }
   try {
     const known = await step.ready;
     const slot = options.slots.slot(step.slot);
-    for (const [i, { granule }] of step.batch.entries()) await options.tree.set(granule, await granuleReference(slot, i, known, flight));
+    for (const [i, { granule, zeros }] of step.batch.entries()) {
+      await clear(zeros, flight);
+      await options.tree.set(granule, await granuleReference(slot, i, known, flight));
+    }
   } finally {
     options.slots.give(step.slot);
   }
@@ -195,6 +213,13 @@ async function record(step: Step, flight: Flight): Promise<void> {
     position: Math.min(content.size, ((step.batch.at(-1)?.granule ?? 0) + 1) * GRANULE),
     readBytes: counters.readBytes,
   });
+}
+
+async function clear(zeros: readonly GranuleRun[], { options, content, counters }: Flight): Promise<void> {
+  for (const run of zeros) {
+    counters.zeroBytes += bytesOf(run, content.size);
+    await options.tree.clear(run.first, run.count);
+  }
 }
 
 async function granuleReference(
