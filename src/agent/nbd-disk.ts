@@ -49,8 +49,8 @@ export class NbdDisk implements SourceDisk {
   }
 
   static async open(spec: DiskSpec, at: DiskExport): Promise<NbdDisk> {
-    const bitmap = spec.base === null ? {} : { bitmap: spec.base.context };
-    const pool = await NbdPool.open(at.address, { ...bitmap, connections: at.connections, signal: at.signal });
+    const status = { bitmap: spec.base?.context ?? null };
+    const pool = await NbdPool.open(at.address, { status, connections: at.connections, signal: at.signal });
     return new NbdDisk(fitting(spec, pool.info.size), pool, at.explain);
   }
 

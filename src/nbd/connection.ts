@@ -8,7 +8,7 @@ import { type Address, noClosure } from "./native.ts";
 export type NbdAddress = { readonly uri: string } | { readonly socket: string; readonly exportName?: string };
 
 export interface NbdOpenOptions {
-  /** Meta contexts that must be there, e.g. `base:allocation`; an absent one rejects with `context-missing`. */
+  /** Meta contexts that must be there, e.g. `base:allocation`; an absent one rejects with `context-missing`. A connection for data needs none. */
   readonly metaContexts?: readonly string[];
   readonly signal?: AbortSignal;
   /** ms until the handshake must be over; default 20000 */
@@ -226,6 +226,8 @@ async function handshake(channel: NbdChannel, address: NbdAddress, options: NbdO
   }
   // Buffers are reused and libnbd itself fails a read that the server did not fill, so clearing them first buys nothing.
   library.set_pread_initialize(handle, false);
+  // Only block status needs them. With them QEMU looks every piece of a read up for holes: a quarter of its time where changes lie scattered.
+  library.set_request_structured_replies(handle, (options.metaContexts ?? []).length > 0);
   if (!("uri" in address) && library.set_export_name(handle, address.exportName ?? "") < 0) throw channel.error("connect-failed");
   const begin = (at: Address): number =>
     "uri" in address ? library.aio_connect_uri(at, address.uri) : library.aio_connect_unix(at, address.socket);

@@ -33,6 +33,7 @@ export interface NbdLibrary {
   set_export_name(handle: Address, name: string): number;
   add_meta_context(handle: Address, name: string): number;
   set_pread_initialize(handle: Address, initialize: boolean): number;
+  set_request_structured_replies(handle: Address, request: boolean): number;
   aio_connect_unix(handle: Address, path: string): number;
   aio_connect_uri(handle: Address, uri: string): number;
   aio_is_ready(handle: Address): number;
@@ -171,6 +172,7 @@ function signatures(closure: TypeObject): (readonly unknown[])[] {
     ["set_export_name", "int", handle, "str"],
     ["add_meta_context", "int", handle, "str"],
     ["set_pread_initialize", "int", handle, "bool"],
+    ["set_request_structured_replies", "int", handle, "bool"],
     ["aio_connect_unix", "int", handle, "str"],
     ["aio_connect_uri", "int", handle, "str"],
     ["aio_is_ready", "int", handle],

@@ -10,23 +10,13 @@ import {
   PIECE,
 } from "./connection.ts";
 import { NbdError } from "./errors.ts";
-import {
-  type ByteRange,
-  deviceExtents,
-  DIRTY_FLAG,
-  type NbdExtent,
-  replyRuns,
-  RunMerger,
-  type StatusEntries,
-  type StatusRun,
-  ZERO_FLAG,
-} from "./extents.ts";
+import { type ByteRange, deviceExtents, DIRTY_FLAG, type NbdExtent, replyRuns, RunMerger, type StatusRun, ZERO_FLAG } from "./extents.ts";
 
 export interface NbdPoolOptions extends Omit<NbdOpenOptions, "metaContexts"> {
   /** connections that carry data where the server allows several; default 4 */
   readonly connections?: number;
-  /** Meta context of a bitmap that says what changed; a connection of its own asks for it. */
-  readonly bitmap?: string;
+  /** For `extents`: the meta context of a bitmap that says what changed, or null where there is none. Without it the pool carries data alone. */
+  readonly status?: { readonly bitmap: string | null };
 }
 
 export interface ExtentOptions {
@@ -35,8 +25,12 @@ export interface ExtentOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Asks for block status, one request at a time. */
-type Ask = (offset: number, length: number) => Promise<ReadonlyMap<string, StatusEntries>>;
+/** Connections that only ask for block status, each for one context: a server works out every context that a connection has negotiated. */
+interface StatusConnections {
+  readonly allocation: NbdConnection;
+  /** null: no bitmap was asked for */
+  readonly bitmap: NbdConnection | null;
+}
 
 /** The context of block status that is always there. */
 export const ALLOCATION = "base:allocation";
@@ -56,15 +50,14 @@ export class NbdPool {
   readonly #all: Set<NbdConnection> = new Set();
   readonly #idle: NbdConnection[] = [];
   readonly #waiting: (() => void)[] = [];
-  /** null: no bitmap was asked for */
-  readonly #bitmap: NbdConnection | null;
+  readonly #status: StatusConnections | null;
   #count: number;
   #closed = false;
 
-  private constructor(connections: readonly NbdConnection[], bitmap: NbdConnection | null, open: () => Promise<NbdConnection>) {
+  private constructor(connections: readonly NbdConnection[], status: StatusConnections | null, open: () => Promise<NbdConnection>) {
     this.info = (connections[0] as NbdConnection).info;
     this.#open = open;
-    this.#bitmap = bitmap;
+    this.#status = status;
     this.#limit = connections.length;
     this.#count = connections.length;
     this.#idle.push(...connections);
@@ -73,22 +66,26 @@ export class NbdPool {
 
   /** Connects; rejects as `NbdConnection.open` does, leaving nothing open. */
   static async open(address: NbdAddress, options: NbdPoolOptions = {}): Promise<NbdPool> {
-    const { bitmap: context, connections: wanted = 4, signal, ...rest } = options;
-    const open = (metaContexts: readonly string[], opening?: AbortSignal): Promise<NbdConnection> =>
-      NbdConnection.open(address, { ...rest, metaContexts, ...(opening === undefined ? {} : { signal: opening }) });
-    const bitmap = context === undefined ? null : await open([context], signal);
+    const { status: asked, connections: wanted = 4, signal, ...rest } = options;
+    const opened: NbdConnection[] = [];
+    const open = async (metaContexts: readonly string[]): Promise<NbdConnection> => {
+      const connection = await NbdConnection.open(address, { ...rest, metaContexts, ...(signal === undefined ? {} : { signal }) });
+      opened.push(connection);
+      return connection;
+    };
     try {
-      const first = await open([ALLOCATION], signal);
+      const allocation = asked === undefined ? null : await open([ALLOCATION]);
+      const bitmap = asked === undefined || asked.bitmap === null ? null : await open([asked.bitmap]);
+      const status = allocation === null ? null : { allocation, bitmap };
+      const first = await open([]);
       const more = first.info.canMultiConn ? Math.max(1, wanted) - 1 : 0;
-      const opened = await Promise.allSettled(Array.from({ length: more }, () => open([ALLOCATION], signal)));
-      const connections = [first, ...opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []))];
+      const others = await Promise.allSettled(Array.from({ length: more }, () => open([])));
       // A server may admit fewer clients than it says; one connection is enough to go on.
-      const pool = new NbdPool(connections, bitmap, () => open([ALLOCATION]));
-      if (signal?.aborted === true) await pool.close();
       signal?.throwIfAborted();
-      return pool;
+      const connections = [first, ...others.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []))];
+      return new NbdPool(connections, status, () => NbdConnection.open(address, rest));
     } catch (error) {
-      await bitmap?.close();
+      await Promise.all(opened.map((connection) => connection.close()));
       throw error;
     }
   }
@@ -126,18 +123,17 @@ export class NbdPool {
    * Rejects `bad-reply` when the server's answers leave a gap or make no progress.
    */
   extents({ cleanEnd = Infinity, signal }: ExtentOptions = {}): AsyncGenerator<NbdExtent, void, undefined> {
-    const { size } = this.info;
-    const ask: Ask = (offset, length) => this.#with(signal, (connection) => connection.blockStatus(offset, length, signal));
-    const bitmap = this.#bitmap;
-    const context = bitmap?.info.metaContexts[0] ?? "";
+    if (this.#status === null) throw new NbdError("unsupported", "these NBD connections were opened for data alone");
+    const { allocation, bitmap } = this.#status;
+    const runsOf =
+      (connection: NbdConnection, mask: number) =>
+      (range: ByteRange): AsyncGenerator<StatusRun> =>
+        statusRuns({ connection, mask, signal }, range);
     return deviceExtents({
-      size,
+      size: this.info.size,
       cleanEnd,
-      allocation: (range) => statusRuns({ ask, context: ALLOCATION, mask: ZERO_FLAG }, range),
-      dirty:
-        bitmap === null
-          ? null
-          : (range) => statusRuns({ ask: (...of) => bitmap.blockStatus(...of, signal), context, mask: DIRTY_FLAG }, range),
+      allocation: runsOf(allocation, ZERO_FLAG),
+      dirty: bitmap === null ? null : runsOf(bitmap, DIRTY_FLAG),
     });
   }
 
@@ -219,21 +215,23 @@ export class NbdPool {
   async close(): Promise<void> {
     this.#closed = true;
     for (const wake of this.#waiting.splice(0)) wake();
-    await Promise.all([...this.#all, ...(this.#bitmap === null ? [] : [this.#bitmap])].map((connection) => connection.close()));
+    const status = [this.#status?.allocation, this.#status?.bitmap].filter((one) => one !== undefined && one !== null);
+    await Promise.all([...status, ...this.#all].map((connection) => connection.close()));
   }
 }
 
 /** What one context says of a range, neighbours joined; other events of this process get their turn meanwhile. */
 async function* statusRuns(
-  { ask, context, mask }: { readonly ask: Ask; readonly context: string; readonly mask: number },
+  { connection, mask, signal }: { readonly connection: NbdConnection; readonly mask: number; readonly signal: AbortSignal | undefined },
   range: ByteRange,
 ): AsyncGenerator<StatusRun, void, undefined> {
+  const context = connection.info.metaContexts[0] ?? "";
   const merger = new RunMerger();
   const end = range.offset + range.length;
   let handed = 0;
   let turn = performance.now();
   for (let offset = range.offset; offset < end;) {
-    const entries = (await ask(offset, Math.min(end - offset, STATUS_SPAN_32))).get(context);
+    const entries = (await connection.blockStatus(offset, Math.min(end - offset, STATUS_SPAN_32), signal)).get(context);
     if (entries === undefined) throw new NbdError("bad-reply", `block status at byte ${offset} came without ${context}`);
     for (const run of replyRuns({ offset, end, entries, context, mask })) {
       offset = run.offset + run.length;

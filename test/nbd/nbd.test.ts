@@ -26,8 +26,9 @@ async function start(command: "qemu-nbd" | "nbdkit", dir: string, ...args: strin
   return server;
 }
 
-async function pool(server: Server, options: { bitmap?: string; connections?: number } = {}): Promise<NbdPool> {
-  const opened = await NbdPool.open({ socket: server.socket }, options);
+async function pool(server: Server, options: { bitmap?: string | null; connections?: number } = {}): Promise<NbdPool> {
+  const { bitmap, ...rest } = options;
+  const opened = await NbdPool.open({ socket: server.socket }, { ...rest, ...(bitmap === undefined ? {} : { status: { bitmap } }) });
   clean.push(() => opened.close());
   return opened;
 }
@@ -170,7 +171,7 @@ describe("reading", () => {
 
   test("A20: a server killed in the middle ends every call with `disconnected`", async () => {
     const server = await start("nbdkit", scratch(), "--filter=delay", "memory", "64M", "delay-read=500ms");
-    const nbd = await pool(server);
+    const nbd = await pool(server, { bitmap: null });
     const calls = Array.from({ length: 6 }, (_unused, index) => nbd.read([{ offset: index * MiB, into: new Uint8Array(MiB) }]));
     setTimeout(() => server.kill(), 100);
     const results = await Promise.allSettled(calls);
@@ -290,10 +291,10 @@ describe("A5: block status equals nbdinfo --map", () => {
     ];
     sh("qemu-io", "-d", "unmap", "-f", "qcow2", ...writes.flatMap((write) => ["-c", write]), image);
     const dirty = "qemu:dirty-bitmap:b0";
-    const server = await start("qemu-nbd", dir, "-r", "-f", "qcow2", "-e", "12", "-B", "b0", image);
+    const server = await start("qemu-nbd", dir, "-r", "-f", "qcow2", "-e", "16", "-B", "b0", image);
     const nbd = await pool(server, { bitmap: dirty });
     const alloc = nbdinfoMap(server.socket, ALLOCATION, nbd.info.size);
-    expect(await collect((await pool(server)).extents())).toEqual(statesOf(alloc, null));
+    expect(await collect((await pool(server, { bitmap: null })).extents())).toEqual(statesOf(alloc, null));
     const both = await collect(nbd.extents());
     // Short dirty runs are not asked about: reading them tells.
     const told = statesOf(alloc, nbdinfoMap(server.socket, dirty, nbd.info.size));
@@ -318,9 +319,9 @@ describe("A5: block status equals nbdinfo --map", () => {
       sh("qemu-img", "bitmap", "--add", image, "b0");
       sh("qemu-io", "-f", "qcow2", "-c", "write -P 7 700M 64k", "-c", "write -z 5G 1M", image);
       const dirty = "qemu:dirty-bitmap:b0";
-      const server = await start("qemu-nbd", dir, "-r", "-f", "qcow2", "-e", "12", "-B", "b0", image);
+      const server = await start("qemu-nbd", dir, "-r", "-f", "qcow2", "-e", "16", "-B", "b0", image);
       const nbd = await pool(server, { bitmap: dirty });
-      const whole = await pool(server);
+      const whole = await pool(server, { bitmap: null });
       await collect(whole.extents());
       let full: NbdExtent[] = [];
       let incremental: NbdExtent[] = [];
