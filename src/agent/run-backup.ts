@@ -1,13 +1,16 @@
+import { errorText } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import {
   BackupSession,
   type Codec,
   imageOf,
+  isLoss,
   type Lineage,
   offerHints,
   type PointDisk,
   type PointRecord,
   type Repository,
+  RepositoryError,
   similarImages,
 } from "../repository/index.ts";
 import type { BackupSource, Level, SourceDisk } from "./backup-source.ts";
@@ -85,8 +88,16 @@ export async function runBackup(request: BackupRequest): Promise<BackupResult> {
     return (await lookedAtOnly(run)) ?? (await store(run));
   } catch (thrown) {
     await source.abort();
-    throw thrown;
+    throw isLoss(thrown) ? comparedWithDamage(thrown) : thrown;
   }
+}
+
+/** A run reads nothing of the repository but what it stands on or compares with; which point that belongs to, only a check can tell. */
+function comparedWithDamage(cause: unknown): RepositoryError {
+  return new RepositoryError("damaged", `what this backup is compared with is damaged: ${errorText(cause)}`, {
+    cause,
+    hint: "Nothing was stored. `thinstream check` names the restore points this touches: forget them, and back up again",
+  });
 }
 
 /** What the new point follows; refuses a store that is not safe to write to, before anything of the machine is touched. */

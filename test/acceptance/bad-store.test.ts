@@ -158,6 +158,27 @@ describe.skipIf(skipWithout("s3", "host"))("a bucket that refuses", () => {
   });
 });
 
+describe.skipIf(skipWithout("host"))("a repository whose last point is damaged", () => {
+  test.each(["full", "auto"])("a backup (%s) says so and what to do, and does not commit; that done, the next is right", async (level) => {
+    const machine = new Machine();
+    const dir = join(machine.dir, "repository");
+    const flags = ["--repo", `file://${dir}`, "--key-file", machine.key];
+    expect((await thinstream(["init", ...flags])).code).toBe(0);
+    const first = await machine.expectBackup(`file://${dir}`);
+    const packs = readdirSync(join(dir, "packs"), { recursive: true, encoding: "utf8" }).filter((name) => /[0-9a-f]{32}$/.test(name));
+    for (const map of packs.filter((name) => !name.endsWith("00000000"))) rmSync(join(dir, "packs", map));
+    machine.change();
+    const why = /what this backup is compared with is damaged: .*packs.*`thinstream check` names the restore points.*forget/;
+    expectRefusal(await thinstream(["backup", ...flags, "--image", machine.image, "--level", level]), 1, why);
+    expectRefusal(await thinstream(["backup", ...flags, "--image", machine.image, "--vm", "other"]), 1, why);
+    expect(await machine.points(`file://${dir}`)).toEqual([first]);
+    const checked = await thinstream(["check", ...flags, "--json"]);
+    expect([checked.code, checked.stdout.includes(first)]).toEqual([1, true]);
+    expect((await thinstream(["forget", ...flags, "--point", first])).code).toBe(0);
+    expect(await machine.expectBackup(`file://${dir}`)).not.toBe(first);
+  });
+});
+
 const canMount = process.getuid?.() === 0;
 if (!canMount) process.stderr.write("skipped: stores on a full file system: mounting a tmpfs needs root\n");
 

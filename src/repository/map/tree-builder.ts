@@ -1,3 +1,4 @@
+import { RepositoryError } from "../errors.ts";
 import { FANOUT } from "../format/constants.ts";
 import { type MapNode, rootLevel } from "../format/node.ts";
 import { type Reference, sameReference } from "../format/reference.ts";
@@ -25,6 +26,8 @@ export class TreeBuilder {
   readonly #level: number;
   readonly #path: (OpenNode | null)[];
   #root: Reference | null = null;
+  /** first granule that may still change */
+  #from = 0;
 
   private constructor(size: number, nodes: NodeReader, write: NodeWriter) {
     this.#nodes = nodes;
@@ -45,6 +48,7 @@ export class TreeBuilder {
   }
 
   async set(granule: number, reference: Reference | null): Promise<void> {
+    this.#goOn(granule, granule + 1);
     const leaf = await this.#open(0, Math.floor(granule / FANOUT));
     replace(leaf, granule % FANOUT, reference);
   }
@@ -53,6 +57,7 @@ export class TreeBuilder {
   async clear(first: number, count: number): Promise<void> {
     let at = first;
     const end = Math.min(first + count, FANOUT ** (this.#level + 1));
+    this.#goOn(first, end);
     while (at < end) {
       const level = this.#largestAligned(at, end - at);
       const span = FANOUT ** level;
@@ -66,6 +71,13 @@ export class TreeBuilder {
   async finish(): Promise<Reference | null> {
     await this.#closeBelow(this.#level + 1);
     return this.#root;
+  }
+
+  /** A node that was closed may not be in the store yet, so there is no way back to it. */
+  #goOn(first: number, end: number): void {
+    if (first < this.#from)
+      throw new RepositoryError("invalid", `A map takes granules in order of place: ${first} came after ${this.#from - 1}`);
+    this.#from = Math.max(this.#from, end);
   }
 
   /** The highest level at which one child is exactly at `at` and no longer than `count`. */

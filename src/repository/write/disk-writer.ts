@@ -113,7 +113,7 @@ async function produce(flight: Flight): Promise<void> {
     }
     for (let i = 0; i < run.count; i++) {
       batch.push({ granule: run.first + i, parts: run.parts, zeros });
-      if (zeros.length > 0) zeros = [];
+      zeros = [];
       if (batch.length === BATCH) await pushBatch();
     }
   }
