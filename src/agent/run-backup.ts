@@ -75,6 +75,14 @@ export type BackupResult =
 
 /** One backup of one machine: from the open source to the committed point, or to nothing at all. */
 export async function runBackup(request: BackupRequest): Promise<BackupResult> {
+  try {
+    return await backUp(request);
+  } catch (thrown) {
+    throw isLoss(thrown) ? comparedWithDamage(thrown) : thrown;
+  }
+}
+
+async function backUp(request: BackupRequest): Promise<BackupResult> {
   const { repository, vm, signal } = request;
   const lineage = await findLineage(request);
   const from = request.since === null ? (lineage.points[0] ?? null) : await repository.catalog.point(request.since, signal);
@@ -88,15 +96,15 @@ export async function runBackup(request: BackupRequest): Promise<BackupResult> {
     return (await lookedAtOnly(run)) ?? (await store(run));
   } catch (thrown) {
     await source.abort();
-    throw isLoss(thrown) ? comparedWithDamage(thrown) : thrown;
+    throw thrown;
   }
 }
 
 /** A run reads nothing of the repository but what it stands on or compares with; which point that belongs to, only a check can tell. */
 function comparedWithDamage(cause: unknown): RepositoryError {
-  return new RepositoryError("damaged", `what this backup is compared with is damaged: ${errorText(cause)}`, {
+  return new RepositoryError("damaged", `What this backup is compared with is damaged: ${errorText(cause)}`, {
     cause,
-    hint: "Nothing was stored. `thinstream check` names the restore points this touches: forget them, and back up again",
+    hint: "No restore point was made. `thinstream check` names the restore points this touches: forget them, and back up again",
   });
 }
 
