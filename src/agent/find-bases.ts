@@ -1,4 +1,4 @@
-import { type PointRecord, readCapture, type Repository } from "../repository/index.ts";
+import { isLoss, type PointRecord, readCapture, type Repository } from "../repository/index.ts";
 import type { BaseFacts } from "./base-facts.ts";
 
 /** How many points back a disk's checkpoint is looked for: points taken while the machine was off make none. */
@@ -23,7 +23,7 @@ export async function findBases(
   const facts: BaseFacts[] = [];
   const seen = new Map<string, PointRecord | null>();
   const load = async (id: string): Promise<PointRecord | null> => {
-    if (!seen.has(id)) seen.set(id, (await repository.catalog.isLive(id, signal)) ? await repository.catalog.point(id, signal) : null);
+    if (!seen.has(id)) seen.set(id, await unlessLost(livePoint(repository, id, signal)));
     return seen.get(id) ?? null;
   };
   for (const disk of new Set([...(from?.disks ?? []).map(({ name }) => name), ...disks])) {
@@ -59,7 +59,21 @@ function keepsNoBitmaps(imageInfo: unknown): boolean {
   return typeof imageInfo === "object" && imageInfo !== null && "format" in imageInfo && imageInfo.format === "raw";
 }
 
+async function livePoint({ catalog }: Repository, id: string, signal: AbortSignal): Promise<PointRecord | null> {
+  return (await catalog.isLive(id, signal)) ? await catalog.point(id, signal) : null;
+}
+
+/** libvirt mostly knows the checkpoint still; where it does not either, the disk is read in full. */
 async function checkpointXml(repository: Repository, point: PointRecord, signal: AbortSignal): Promise<string | null> {
   const capture = point.captures.find(({ name }) => name === "checkpoint.xml");
-  return capture === undefined ? null : (await readCapture(repository, capture, signal)).toString("utf8");
+  const bytes = capture === undefined ? null : await unlessLost(readCapture(repository, capture, signal));
+  return bytes === null ? null : bytes.toString("utf8");
+}
+
+/** What is damaged or gone is nothing to stand on, and no reason to fail. */
+async function unlessLost<T>(found: Promise<T>): Promise<T | null> {
+  return await found.catch((thrown: unknown) => {
+    if (isLoss(thrown)) return null;
+    throw thrown;
+  });
 }

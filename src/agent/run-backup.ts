@@ -4,13 +4,13 @@ import {
   BackupSession,
   type Codec,
   imageOf,
+  type ImageRoot,
   isLoss,
   type Lineage,
   offerHints,
   type PointDisk,
   type PointRecord,
   type Repository,
-  RepositoryError,
   similarImages,
 } from "../repository/index.ts";
 import type { BackupSource, Level, SourceDisk } from "./backup-source.ts";
@@ -73,24 +73,41 @@ export type BackupResult =
       readonly warnings: readonly string[];
     };
 
-/** One backup of one machine: from the open source to the committed point, or to nothing at all. */
+/**
+ * One backup of one machine: from the open source to the committed point, or to nothing at all. Where what it stands on or is compared with turns
+ * out to be lost or damaged, it is taken once more without: everything is read and stored, and a warning says so.
+ */
 export async function runBackup(request: BackupRequest): Promise<BackupResult> {
+  const { repository, since, signal } = request;
+  const lineage = await findLineage(request);
+  const from = since === null ? (lineage.points[0] ?? null) : await repository.catalog.point(since, signal);
   try {
-    return await backUp(request);
+    return await backUp({ request, lineage, from, lost: null });
   } catch (thrown) {
-    throw isLoss(thrown) ? comparedWithDamage(thrown) : thrown;
+    signal.throwIfAborted();
+    if (!isLoss(thrown)) throw thrown;
+    return await backUp({ request, lineage, from, lost: errorText(thrown) });
   }
 }
 
-async function backUp(request: BackupRequest): Promise<BackupResult> {
+interface Attempt {
+  readonly request: BackupRequest;
+  readonly lineage: Lineage;
+  /** the point an incremental is taken against */
+  readonly from: PointRecord | null;
+  /** why nothing of the repository is to be read this time; null for the first attempt */
+  readonly lost: string | null;
+}
+
+async function backUp(attempt: Attempt): Promise<BackupResult> {
+  const { request, lineage, from, lost } = attempt;
   const { repository, vm, signal } = request;
-  const lineage = await findLineage(request);
-  const from = request.since === null ? (lineage.points[0] ?? null) : await repository.catalog.point(request.since, signal);
-  const bases = await findBases(repository, { from, disks: vm.disks ?? [] }, signal);
+  const disks = vm.disks ?? [];
+  const bases = await findBases(repository, { from: lost === null ? from : null, disks: lost === null ? disks : [] }, signal);
   const latest = lineage.points[0] ?? null;
-  const newest = from === latest ? bases : await findBases(repository, { from: latest, disks: vm.disks ?? [] }, signal);
+  const newest = from === latest && lost === null ? bases : await findBases(repository, { from: latest, disks }, signal);
   const source = await request.open({ bases: bases.facts, committed: newest.facts.map(({ checkpoint }) => checkpoint) });
-  const run = { request, lineage, bases, source };
+  const run = { ...attempt, bases, source, warnings: [...source.warnings, ...lossWarning(lost)] };
   try {
     await request.onStep?.("opened");
     return (await lookedAtOnly(run)) ?? (await store(run));
@@ -100,12 +117,10 @@ async function backUp(request: BackupRequest): Promise<BackupResult> {
   }
 }
 
-/** A run reads nothing of the repository but what it stands on or compares with; which point that belongs to, only a check can tell. */
-function comparedWithDamage(cause: unknown): RepositoryError {
-  return new RepositoryError("damaged", `What this backup is compared with is damaged: ${errorText(cause)}`, {
-    cause,
-    hint: "No restore point was made. `thinstream check` names the restore points this touches: forget them, and back up again",
-  });
+function lossWarning(lost: string | null): string[] {
+  if (lost === null) return [];
+  const said = `data of earlier backups cannot be read (${lost}), so this one stored everything and was compared with nothing`;
+  return [`${said}; \`thinstream check\` names the restore points that are damaged`];
 }
 
 /** What the new point follows; refuses a store that is not safe to write to, before anything of the machine is touched. */
@@ -116,20 +131,19 @@ async function findLineage({ repository, vm, estimate: only, signal }: BackupReq
 }
 
 /** Ends a run that was only to estimate, or in which too little changed; null for one that goes on. */
-async function lookedAtOnly({ request, lineage, source }: Run): Promise<BackupResult | null> {
+async function lookedAtOnly({ request, lineage, source, warnings }: Run): Promise<BackupResult | null> {
   const { estimate: asked, threshold, signal } = request;
   if (!asked && threshold === null) return null;
   const disks = await estimate(source, signal);
   if (!asked && !skippable(disks, threshold ?? 0, lineage)) return null;
   await source.abort();
-  return { kind: asked ? "estimated" : "below-threshold", disks, consistency: source.consistency, warnings: source.warnings };
+  return { kind: asked ? "estimated" : "below-threshold", disks, consistency: source.consistency, warnings };
 }
 
-interface Run {
-  readonly request: BackupRequest;
-  readonly lineage: Lineage;
+interface Run extends Attempt {
   readonly bases: Bases;
   readonly source: BackupSource;
+  readonly warnings: readonly string[];
 }
 
 async function store(run: Run): Promise<BackupResult> {
@@ -153,7 +167,7 @@ async function store(run: Run): Promise<BackupResult> {
     point = await session.commit({
       level: overall(source.disks),
       consistency: source.consistency,
-      warnings: source.warnings,
+      warnings: run.warnings,
       tool: request.tool,
     });
   } finally {
@@ -163,10 +177,10 @@ async function store(run: Run): Promise<BackupResult> {
 }
 
 /** The point is there: from here on nothing may fail the run, only warn. */
-async function afterCommit({ request, lineage, source }: Run, point: PointRecord): Promise<BackupResult> {
+async function afterCommit({ request, lineage, source, ...run }: Run, point: PointRecord): Promise<BackupResult> {
   const { repository, signal, onStep, log } = request;
   await onStep?.("committed");
-  const warnings = [...source.warnings];
+  const warnings = [...run.warnings];
   warnings.push(
     ...(await source
       .commit()
@@ -189,12 +203,13 @@ interface DiskJob {
 }
 
 async function writeDisk(
-  { request, bases, lineage }: Run,
+  { request, bases, lineage, lost }: Run,
   session: BackupSession,
   { disk, signal, progress }: DiskJob,
 ): Promise<PointDisk> {
   const latest = imageOf(lineage.points[0] ?? null, disk.name);
-  const similar = latest === null ? await similarImages(request.repository, disk, signal) : [latest];
+  const likely = async (): Promise<ImageRoot[]> => (latest === null ? await similarImages(request.repository, disk, signal) : [latest]);
+  const similar = lost === null ? await likely() : [];
   const base = disk.base === null ? null : (bases.points.get(disk.base) ?? null);
   return await session.writeDisk(disk, {
     level: disk.level,

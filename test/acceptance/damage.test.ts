@@ -1,8 +1,8 @@
-import { copyFileSync, readdirSync, readFileSync, renameSync, truncateSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { skipWithout } from "../lab/index.ts";
-import { type Taken, Vm } from "./vm.ts";
+import { levels, type Taken, Vm } from "./vm.ts";
 import { type CheckJson, expectRefusal, MiB, World } from "./world.ts";
 
 const skipped = skipWithout("host");
@@ -113,6 +113,29 @@ describe.skipIf(skipped)("a damaged repository", () => {
     writeFileSync(path, whole);
     await vm.expectRestores();
     await vm.expectTidy();
+  });
+
+  test("A31: with the map of the newest point lost, the next backup reads and stores everything and says so; the one after is incremental", async () => {
+    const newest = vm.taken.at(-1)!;
+    const before = new Set(objects("packs"));
+    await vm.write("vda", "write -P 98 61M 64k");
+    const doomed = await vm.take();
+    const packs = objects("packs").filter((path) => !before.has(path));
+    expect(packs.length).toBeGreaterThan(0);
+    const kept = packs.map((path) => readFileSync(path));
+    for (const path of packs) rmSync(path);
+    await vm.write("vda", "write -P 97 62M 64k");
+    const whole = await vm.take();
+    expect(levels(whole)).toEqual({ vda: "full" });
+    expect(whole.backup.warnings).toEqual([expect.stringMatching(/data of earlier backups cannot be read .*thinstream check/)]);
+    await vm.write("vda", "write -P 96 63M 64k");
+    const next = await vm.take();
+    expect([levels(next), next.backup.warnings]).toEqual([{ vda: "incremental" }, []]);
+    await vm.expectRestores([newest, whole, next]);
+    await vm.expectTidy();
+    for (const [i, path] of packs.entries()) writeFileSync(path, kept[i]!);
+    await vm.expectRestores([doomed]);
+    await world.expectClean();
   });
 
   test("A30: --force restores what is whole, lists what is lost, and still ends with 1", async () => {
