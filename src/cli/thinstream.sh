@@ -76,5 +76,6 @@ export UV_THREADPOOL_SIZE="${UV_THREADPOOL_SIZE:-16}"
 ulimit -c 0
 
 # exec: signals must reach Node itself.
-# A small young generation: what passes through here are buffers, and they lie outside of it.
-exec "$node" --max-semi-space-size=4 --disable-warning=ExperimentalWarning "$main" "$@"
+# A small young generation, and an old one that is collected before it has grown to several times what it holds: what passes through here are buffers, and
+# they lie outside of both. (Without, a scattered incremental took 330 MiB instead of 290.)
+exec "$node" --max-semi-space-size=4 --heap-growing-percent=40 --disable-warning=ExperimentalWarning "$main" "$@"

@@ -25,7 +25,7 @@ import { Shipper } from "./shipper.ts";
 const DATA_PACK = 30 * 1024 * 1024;
 const NODE_PACK = 8 * 1024 * 1024;
 const PARALLEL_PACKS = 3;
-const SLOTS = 12;
+const SLOTS = 10;
 /** A run older than this does not commit: prune may have given up what it refers to (FORMAT.md §11). */
 const MAX_RUN_MS = 24 * 3600 * 1000;
 
