@@ -5,7 +5,7 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { afterEach, describe, expect, test } from "vitest";
 import { ALLOCATION, NbdConnection, NbdError, type NbdExtent, NbdPool } from "../../src/nbd/index.ts";
 import { tempDir } from "../lab/index.ts";
-import { eventLoopLimit } from "../support/event-loop.ts";
+import { eventLoopLimit, quietest } from "../support/event-loop.ts";
 import { type Server, serve, sh } from "./servers.ts";
 
 const MiB = 2 ** 20;
@@ -78,19 +78,6 @@ function lookup(rows: Rows, kind: (type: number) => boolean): (offset: number) =
     for (let row = rows[index]; row !== undefined && row.offset + row.length <= offset; row = rows[index]) index += 1;
     return kind(rows[index]?.type ?? 0);
   };
-}
-
-/** The 99th percentile of the event loop's delay in ms during `work`, in the calmest of some rounds: other processes delay it too. */
-async function quietest(work: () => Promise<void>): Promise<number> {
-  let calmest = Infinity;
-  for (let round = 0; round < 5 && calmest > 10; round += 1) {
-    const delay = monitorEventLoopDelay({ resolution: 1 });
-    delay.enable();
-    await work();
-    delay.disable();
-    calmest = Math.min(calmest, delay.percentile(99) / 1e6);
-  }
-  return calmest;
 }
 
 describe("reading", () => {

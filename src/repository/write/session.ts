@@ -211,8 +211,10 @@ export class BackupSession {
     return point;
   }
 
+  /** Ends the threads, and after a failure what is still on its way to the store: nothing goes on behind the caller's back. */
   async close(): Promise<void> {
     await this.#threads.close();
+    await this.#shipper.drain();
   }
 
   /** What the new maps share with older points must still be there. */

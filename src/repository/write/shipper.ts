@@ -43,8 +43,13 @@ export class Shipper {
 
   /** Waits until all are stored. */
   async settle(): Promise<void> {
-    await Promise.all(this.#flying);
+    await this.drain();
     this.#throwFailure();
+  }
+
+  /** Waits until nothing is on its way, however it ends. */
+  async drain(): Promise<void> {
+    await Promise.all(this.#flying);
   }
 
   async #put(pack: FinishedPack): Promise<void> {
