@@ -13,9 +13,11 @@ import { KEY, newRepository, restore } from "./harness.ts";
 import { commitLight, type Entry, writeLight } from "./light-writer.ts";
 
 const GRANULE = 65_536;
-const GRANULES = 1024;
+/** `SOAK=1`: a disk of 1 GiB of which every run changes a hundredth; else a sixteenth of both. */
+const SCALE = process.env["SOAK"] === "1" ? 16 : 1;
+const GRANULES = 1024 * SCALE;
 const POINTS = 100;
-const DIRTY = 8;
+const DIRTY = 10 * SCALE;
 const REPEATS = 5;
 const signal = new AbortController().signal;
 
@@ -27,7 +29,7 @@ interface History {
   readonly bytes: Buffer;
 }
 
-/** 64 MiB that do not compress, then 99 incrementals of 8 granules anywhere: every point has the same amount of live data. */
+/** Data that does not compress, then 99 incrementals of a hundredth of the disk anywhere: every point has the same amount of live data. */
 async function history(): Promise<History> {
   const store = new MemoryObjectStore();
   const repository = await newRepository(store);
