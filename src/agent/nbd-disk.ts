@@ -7,10 +7,19 @@ export interface DiskSpec {
   readonly name: string;
   readonly level: Level;
   readonly reason: string;
-  /** What clean extents are the content of, and the meta context that says which are clean. */
-  readonly base: { readonly point: string; readonly size: number; readonly context: string } | null;
+  readonly base: DiskBase | null;
   readonly checkpoint: string | null;
   readonly imageInfo: unknown;
+}
+
+/** What clean extents are the content of, and the meta context that says which are clean. */
+export interface DiskBase {
+  readonly point: string;
+  /** bytes, of the disk then */
+  readonly size: number;
+  readonly context: string;
+  /** Whether the disk may have shrunk and grown since without a machine running: QEMU calls what it has regrown clean, though it is zeros now. */
+  readonly mayHaveShrunk: boolean;
 }
 
 /** Where and how a disk's export is opened. */
@@ -33,6 +42,7 @@ export class NbdDisk implements SourceDisk {
   readonly imageInfo: unknown;
   readonly #pool: NbdPool;
   readonly #cleanEnd: number;
+  readonly #doubtClean: boolean;
   readonly #explain: DiskExport["explain"];
 
   private constructor(spec: DiskSpec, pool: NbdPool, explain: DiskExport["explain"]) {
@@ -45,6 +55,7 @@ export class NbdDisk implements SourceDisk {
     this.imageInfo = spec.imageInfo;
     this.#pool = pool;
     this.#cleanEnd = spec.base?.size ?? 0;
+    this.#doubtClean = spec.base?.mayHaveShrunk ?? false;
     this.#explain = explain;
   }
 
@@ -56,7 +67,7 @@ export class NbdDisk implements SourceDisk {
 
   async *extents(signal: AbortSignal): AsyncGenerator<Extent, void, undefined> {
     try {
-      yield* this.#pool.extents({ signal, cleanEnd: this.#cleanEnd });
+      yield* this.#pool.extents({ signal, cleanEnd: this.#cleanEnd, doubtClean: this.#doubtClean });
     } catch (error) {
       throw await this.#explained(error);
     }

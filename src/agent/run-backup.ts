@@ -240,7 +240,7 @@ function track({ request, source }: Run, session: BackupSession): DiskJob["progr
 async function estimate(source: BackupSource, signal: AbortSignal): Promise<DiskEstimate[]> {
   const disks: DiskEstimate[] = [];
   for (const disk of source.disks) {
-    const counted = { clean: 0, data: 0, zero: 0 };
+    const counted = { clean: 0, data: 0, zero: 0, blank: 0 };
     for await (const extent of disk.extents(signal)) counted[extent.state] += extent.length;
     disks.push({
       name: disk.name,

@@ -6,7 +6,7 @@ export interface NbdExtent {
   readonly offset: number;
   /** bytes, > 0 */
   readonly length: number;
-  readonly state: "clean" | "data" | "zero";
+  readonly state: "clean" | "data" | "zero" | "blank";
 }
 
 export interface ByteRange {
@@ -106,21 +106,30 @@ export interface StatusSource {
   readonly dirty: ((range: ByteRange) => AsyncIterable<StatusRun>) | null;
   /** bytes; from here on nothing is clean, whatever the bitmap says */
   readonly cleanEnd: number;
+  /** Whether what the bitmap calls clean is asked about as well, and is `blank` where it is zeros. */
+  readonly doubtClean: boolean;
 }
 
 /** The states of a whole device, in order and without gaps. Of what is dirty only long runs are known as zeros: a short one is data until it was read. */
-export async function* deviceExtents({ size, allocation, dirty, cleanEnd }: StatusSource): AsyncGenerator<NbdExtent, void, undefined> {
+export async function* deviceExtents(source: StatusSource): AsyncGenerator<NbdExtent, void, undefined> {
+  const { size, allocation, dirty, cleanEnd, doubtClean } = source;
   const known = dirty === null ? 0 : Math.min(size, cleanEnd);
   if (dirty !== null && known > 0) {
-    for await (const { offset, length, flags } of dirty({ offset: 0, length: known })) {
-      if (flags === 0) yield { offset, length, state: "clean" };
+    for await (const run of dirty({ offset: 0, length: known })) {
+      const { offset, length, flags } = run;
+      if (flags === 0 && doubtClean) yield* contents(allocation(run), ["clean", "blank"]);
+      else if (flags === 0) yield { offset, length, state: "clean" };
       else if (length < ASK_FROM) yield { offset, length, state: "data" };
-      else yield* contents(allocation({ offset, length }));
+      else yield* contents(allocation(run), ["data", "zero"]);
     }
   }
-  if (known < size) yield* contents(allocation({ offset: known, length: size - known }));
+  if (known < size) yield* contents(allocation({ offset: known, length: size - known }), ["data", "zero"]);
 }
 
-async function* contents(runs: AsyncIterable<StatusRun>): AsyncGenerator<NbdExtent, void, undefined> {
-  for await (const { offset, length, flags } of runs) yield { offset, length, state: flags === 0 ? "data" : "zero" };
+/** @param states of what is there, and of what is zeros */
+async function* contents(
+  runs: AsyncIterable<StatusRun>,
+  [there, zeros]: readonly [NbdExtent["state"], NbdExtent["state"]],
+): AsyncGenerator<NbdExtent, void, undefined> {
+  for await (const { offset, length, flags } of runs) yield { offset, length, state: flags === 0 ? there : zeros };
 }

@@ -15,8 +15,11 @@ export interface Extent {
   readonly offset: number;
   /** bytes, > 0 */
   readonly length: number;
-  /** `clean`: as in the base image; `zero`: reads as zeros; `data`: must be read (and may still turn out to be zeros). */
-  readonly state: "clean" | "data" | "zero";
+  /**
+   * `clean`: as in the base image; `zero`: written since, reads as zeros; `data`: must be read (and may still turn out to be zeros); `blank`: nobody wrote
+   * to it since and it reads as zeros, whatever the base image has there: a disk that shrank and grew lost it without a write.
+   */
+  readonly state: "clean" | "data" | "zero" | "blank";
 }
 
 export interface ReadRequest {

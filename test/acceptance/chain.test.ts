@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { skipWithout } from "../lab/index.ts";
+import { run, skipWithout } from "../lab/index.ts";
 import { diskOf, levels, Vm } from "./vm.ts";
 import { MiB, World } from "./world.ts";
 
@@ -109,6 +109,24 @@ describe.skipIf(skipped)("what a chain of points must survive", () => {
     await vm.write("vda", "write -P 6 5M 64k");
     const last = await vm.take();
     expect(levels(last)).toEqual({ vda: "incremental" });
+    await vm.expectTidy();
+    await vm.expectRestores();
+  });
+
+  test("A34: what a disk lost when it shrank and grew while its machine was off is lost in the next point too", async () => {
+    const vm = await Vm.start(world, { vda: { size: "64M" } });
+    await vm.write("vda", "write -P 1 0 1M", "write -P 2 40M 1M", "write -P 3 63M 1M");
+    await vm.take();
+    await vm.domain.destroy();
+    await run("qemu-img", ["resize", "-q", "-f", "qcow2", "--shrink", vm.path("vda"), "32M"]);
+    await run("qemu-img", ["resize", "-q", "-f", "qcow2", vm.path("vda"), "64M"]);
+    await vm.domain.start();
+    await vm.write("vda", "write -P 4 63M 64k");
+    const point = await vm.take();
+    expect(levels(point)).toEqual({ vda: "incremental" });
+    expect(diskOf(point)).toMatchObject({ dirtyBytes: GRANULE, readBytes: GRANULE });
+    const still = await vm.take();
+    expect(diskOf(still)).toMatchObject({ dirtyBytes: 0, readBytes: 0 });
     await vm.expectTidy();
     await vm.expectRestores();
   });

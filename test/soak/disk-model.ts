@@ -53,6 +53,11 @@ export class DiskModel {
     this.#touch(before.length - 1, size - before.length + 1);
   }
 
+  /** It shrank to `size` and grew to what it was. */
+  regrow(size: number): void {
+    this.write(size, Buffer.alloc(this.size - size));
+  }
+
   /** What the disk turned out to hold. */
   load(content: Buffer): void {
     if (content.length !== this.size) throw new Error(`${this.spec.name} has ${content.length} bytes instead of ${this.size}`);

@@ -22,6 +22,7 @@ export const EVENT_WEIGHTS: Readonly<
     | "offlineBackup"
     | "grownLive"
     | "grownOffline"
+    | "regrownOffline"
     | "attachedLive"
     | "attachedOffline"
     | "detached",
@@ -36,6 +37,7 @@ export const EVENT_WEIGHTS: Readonly<
   offlineBackup: 4,
   grownLive: 1,
   grownOffline: 1,
+  regrownOffline: 1,
   attachedLive: 1,
   attachedOffline: 1,
   detached: 2,
@@ -103,6 +105,21 @@ const HANDLERS: Readonly<Record<EventName, (tools: EventTools) => Promise<string
       );
       if (refused === null) disk.grow(size);
       return refused;
+    }),
+  regrownOffline: async (tools) =>
+    await whileOff(tools, async () => {
+      const disk = tools.rng.pick(tools.vm.attached);
+      const { format, path } = disk.spec;
+      const smaller = tools.rng.int(1, Math.floor(disk.size / 512)) * 512;
+      const resize = async (...args: string[]): Promise<unknown> => await run("qemu-img", ["resize", "-q", "-f", format, ...args]);
+      const refused = await resize("--shrink", path, String(smaller)).then(
+        () => null,
+        (error: unknown) => refusal(String(error)),
+      );
+      if (refused !== null) return refused;
+      await resize(path, String(disk.size));
+      disk.regrow(smaller);
+      return null;
     }),
   attachedLive: async ({ vm, rng }) => await attach(vm, rng, true),
   attachedOffline: async (tools) => await whileOff(tools, async () => await attach(tools.vm, tools.rng, false)),

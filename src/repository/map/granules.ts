@@ -5,6 +5,8 @@ import type { Extent } from "../disk-content.ts";
 /** A run of granules that must be recorded anew. Granules that are clean throughout are not mentioned. */
 export interface GranuleRun {
   readonly kind: "data" | "zero";
+  /** Whether it counts as changed: zeros that were only found do not. */
+  readonly dirty: boolean;
   /** index of the first granule */
   readonly first: number;
   readonly count: number;
@@ -80,8 +82,13 @@ function* split(extent: Extent, size: number, mixed: Extent[]): Generator<Granul
 function* mixedGranule(parts: readonly Extent[]): Generator<GranuleRun, void, undefined> {
   if (parts.every((part) => part.state === "clean")) return;
   const first = Math.floor((parts[0]?.offset ?? 0) / GRANULE);
-  if (parts.every((part) => part.state === "zero")) yield { kind: "zero", first, count: 1, parts: null };
-  else yield { kind: "data", first, count: 1, parts: joined(parts.filter((part) => part.state !== "zero")) };
+  const dirty = parts.some((part) => part.state === "zero" || part.state === "data");
+  if (parts.every(isZero)) yield { kind: "zero", dirty, first, count: 1, parts: null };
+  else yield { kind: "data", dirty, first, count: 1, parts: joined(parts.filter((part) => !isZero(part))) };
+}
+
+function isZero({ state }: Extent): boolean {
+  return state === "zero" || state === "blank";
 }
 
 function joined(parts: readonly ByteRange[]): ByteRange[] {
@@ -98,8 +105,8 @@ function* wholeGranules(body: Extent): Generator<GranuleRun, void, undefined> {
   if (body.state === "clean") return;
   const first = body.offset / GRANULE;
   const count = body.length / GRANULE;
-  if (body.state === "zero") yield { kind: "zero", first, count, parts: null };
+  if (isZero(body)) yield { kind: "zero", dirty: body.state === "zero", first, count, parts: null };
   else
     for (let at = 0; at < count; at += MAX_DATA_RUN)
-      yield { kind: "data", first: first + at, count: Math.min(MAX_DATA_RUN, count - at), parts: null };
+      yield { kind: "data", dirty: true, first: first + at, count: Math.min(MAX_DATA_RUN, count - at), parts: null };
 }

@@ -103,7 +103,7 @@ async function produce(flight: Flight): Promise<void> {
   };
   for await (const run of granuleRuns(distrustFrom(content.extents(options.signal), trusted), content.size)) {
     options.signal.throwIfAborted();
-    counters.dirtyBytes += bytesOf(run, content.size);
+    if (run.dirty) counters.dirtyBytes += bytesOf(run, content.size);
     if (run.kind === "zero") {
       zeros.push(run);
       if (zeros.length < ZEROS) continue;
@@ -119,7 +119,7 @@ async function produce(flight: Flight): Promise<void> {
   }
   await pushBatch();
   const granules = Math.ceil(content.size / GRANULE);
-  zeros.push({ kind: "zero", first: granules, count: FANOUT ** (rootLevel(content.size) + 1) - granules, parts: null });
+  zeros.push({ kind: "zero", dirty: false, first: granules, count: FANOUT ** (rootLevel(content.size) + 1) - granules, parts: null });
   await pushZeros();
 }
 
@@ -217,7 +217,7 @@ async function record(step: Step, flight: Flight): Promise<void> {
 
 async function clear(zeros: readonly GranuleRun[], { options, content, counters }: Flight): Promise<void> {
   for (const run of zeros) {
-    counters.zeroBytes += bytesOf(run, content.size);
+    if (run.dirty) counters.zeroBytes += bytesOf(run, content.size);
     await options.tree.clear(run.first, run.count);
   }
 }

@@ -15,7 +15,7 @@ const length = fc.oneof(
   fc.integer({ min: 1, max: 4 }).map((n) => n * GRANULE),
   fc.constantFrom(1, 511, 512, GRANULE - 1, GRANULE + 1, 1500 * GRANULE),
 );
-const state = fc.constantFrom("clean", "data", "zero") satisfies fc.Arbitrary<Extent["state"]>;
+const state = fc.constantFrom("clean", "data", "zero", "blank") satisfies fc.Arbitrary<Extent["state"]>;
 const partition = fc.array(fc.tuple(length, state), { maxLength: 30 }).map((parts) => {
   let offset = 0;
   return parts.map(([size, kind]): Extent => {
@@ -37,8 +37,17 @@ async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
 
 const sizeOf = (extents: readonly Extent[]): number => extents.reduce((sum, extent) => sum + extent.length, 0);
 
+interface Told {
+  readonly kind: "data" | "zero";
+  readonly dirty: boolean;
+  /** bytes */
+  readonly read: number;
+}
+
+const isZero = ({ state: one }: Extent): boolean => one === "zero" || one === "blank";
+
 /** The naive model: for each granule, what the extents say of it. */
-function model(extents: readonly Extent[]): ReadonlyMap<number, { kind: "data" | "zero"; read: number }> {
+function model(extents: readonly Extent[]): ReadonlyMap<number, Told> {
   const granules = new Map<number, { states: Set<string>; read: number }>();
   for (const extent of extents) {
     const end = extent.offset + extent.length;
@@ -46,15 +55,15 @@ function model(extents: readonly Extent[]): ReadonlyMap<number, { kind: "data" |
       const index = Math.floor(at / GRANULE);
       const granule = granules.get(index) ?? { states: new Set(), read: 0 };
       granule.states.add(extent.state);
-      if (extent.state !== "zero") granule.read += Math.min(end, (index + 1) * GRANULE) - at;
+      if (!isZero(extent)) granule.read += Math.min(end, (index + 1) * GRANULE) - at;
       granules.set(index, granule);
     }
   }
-  const expected = new Map<number, { kind: "data" | "zero"; read: number }>();
+  const expected = new Map<number, Told>();
   for (const [index, { states, read }] of granules) {
     if (states.size === 1 && states.has("clean")) continue;
-    const zero = states.size === 1 && states.has("zero");
-    expected.set(index, { kind: zero ? "zero" : "data", read });
+    const zero = !states.has("clean") && !states.has("data");
+    expected.set(index, { kind: zero ? "zero" : "data", dirty: states.has("zero") || states.has("data"), read });
   }
   return expected;
 }
@@ -69,7 +78,7 @@ test("any partition of a disk gives the granules a naive model gives, in order",
   await fc.assert(
     fc.asyncProperty(partition, async (extents) => {
       const size = sizeOf(extents);
-      const given = new Map<number, { kind: "data" | "zero"; read: number }>();
+      const given = new Map<number, Told>();
       let last = -1;
       for (const run of await collect(granuleRuns(from(extents), size))) {
         expect(run.first).toBeGreaterThan(last);
@@ -80,11 +89,12 @@ test("any partition of a disk gives the granules a naive model gives, in order",
           expect(part.offset).toBeGreaterThanOrEqual(run.first * GRANULE);
           expect(part.offset + part.length).toBeLessThanOrEqual(Math.min(size, (run.first + 1) * GRANULE));
           const covered = extents.filter(
-            (one) => one.state !== "zero" && one.offset < part.offset + part.length && part.offset < one.offset + one.length,
+            (one) => !isZero(one) && one.offset < part.offset + part.length && part.offset < one.offset + one.length,
           );
           expect(covered.length).toBeGreaterThan(0);
         }
-        for (let i = 0; i < run.count; i++) given.set(run.first + i, { kind: run.kind, read: bytesToRead(run, run.first + i, size) });
+        for (let i = 0; i < run.count; i++)
+          given.set(run.first + i, { kind: run.kind, dirty: run.dirty, read: bytesToRead(run, run.first + i, size) });
         last = run.first + run.count - 1;
       }
       expect(given).toEqual(model(extents));
