@@ -105,6 +105,6 @@ function profileSection({ what, bytes, seconds, threads, stages }: Profile): str
 
 /** @param numbers columns from here on are set to the right; none where it is left out */
 function markdownTable(head: readonly string[], rows: readonly (readonly string[])[], numbers: number = head.length): string {
-  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  const line = (cells: readonly string[]): string => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
   return [line(head), line(head.map((_, i) => (i >= numbers ? "--:" : "---"))), ...rows.map(line)].join("\n");
 }

@@ -74,7 +74,7 @@ class ThreadTimes {
       if (!/^\d+$/.test(pid) || !isOurs(pid)) continue;
       for (const task of safely(() => readdirSync(`/proc/${pid}/task`)) ?? []) {
         const stat = safely(() => readFileSync(`/proc/${pid}/task/${task}/stat`, "utf8"));
-        const match = /\((.+)\) (.+)$/.exec(stat ?? "");
+        const match = /\((.+)\) (.+)$/.exec((stat ?? "").trimEnd());
         if (match === null) continue;
         const [, name = "", rest = ""] = match;
         const fields = rest.split(" ");

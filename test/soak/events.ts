@@ -110,7 +110,8 @@ const HANDLERS: Readonly<Record<EventName, (tools: EventTools) => Promise<string
     await whileOff(tools, async () => {
       const disk = tools.rng.pick(tools.vm.attached);
       const { format, path } = disk.spec;
-      const smaller = tools.rng.int(1, Math.floor(disk.size / 512)) * 512;
+      // Whole clusters: of one that is cut, QEMU keeps the old content and shows it again.
+      const smaller = tools.rng.int(1, Math.floor(disk.size / GRANULE)) * GRANULE;
       const resize = async (...args: string[]): Promise<unknown> => await run("qemu-img", ["resize", "-q", "-f", format, ...args]);
       const refused = await resize("--shrink", path, String(smaller)).then(
         () => null,

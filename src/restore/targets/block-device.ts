@@ -11,7 +11,7 @@ export async function blockDevice(path: string, size: number): Promise<RestoreTa
   if (has < size) throw tooSmall(path, has, size);
   // O_EXCL on a block device is refused while it is mounted or held by another such opener.
   const file = await guarded(path, async () => await open(path, constants.O_RDWR | constants.O_EXCL));
-  return new RawTarget(path, file, { blank: false, rename: null });
+  return new RawTarget(path, file, { blank: false, parallelWrites: 8, rename: null });
 }
 
 async function deviceSize(path: string): Promise<number> {

@@ -2,6 +2,7 @@ import { constants } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
+import { Semaphore } from "../../lib/semaphore.ts";
 import { RestoreError, targetError } from "../errors.ts";
 import type { RestoreTarget } from "../target.ts";
 
@@ -11,7 +12,7 @@ export async function newRawFile(path: string, size: number): Promise<RestoreTar
   const partial = `${path}.partial`;
   const file = await guarded(path, async () => await open(partial, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600));
   await guarded(path, async () => await file.truncate(size));
-  const target = new RawTarget(path, file, { blank: true, rename: { from: partial, to: path } });
+  const target = new RawTarget(path, file, { blank: true, parallelWrites: 1, rename: { from: partial, to: path } });
   return target;
 }
 
@@ -27,7 +28,7 @@ export async function existingRawFile(path: string, size: number): Promise<Resto
     await file.truncate(0);
     await file.truncate(has);
   });
-  return new RawTarget(path, file, { blank: true, rename: null });
+  return new RawTarget(path, file, { blank: true, parallelWrites: 1, rename: null });
 }
 
 export async function requireAbsent(path: string): Promise<void> {
@@ -61,6 +62,8 @@ export async function syncPath(path: string): Promise<void> {
 
 export interface RawTargetOptions {
   readonly blank: boolean;
+  /** Writes under way at a time. Into a file the kernel lets one after the other, and those that wait keep a processor busy. */
+  readonly parallelWrites: number;
   readonly rename: { readonly from: string; readonly to: string } | null;
 }
 
@@ -75,6 +78,7 @@ export class RawTarget implements RestoreTarget {
   readonly grain: number = PAGE;
   readonly #file: FileHandle;
   readonly #rename: RawTargetOptions["rename"];
+  readonly #turns: Semaphore;
   #open = true;
 
   constructor(path: string, file: FileHandle, options: RawTargetOptions) {
@@ -82,15 +86,18 @@ export class RawTarget implements RestoreTarget {
     this.blank = options.blank;
     this.#file = file;
     this.#rename = options.rename;
+    this.#turns = new Semaphore(options.parallelWrites);
   }
 
   async write(offset: number, bytes: Buffer): Promise<void> {
-    await guarded(this.path, async () => {
-      for (let done = 0; done < bytes.length;) {
-        const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done, offset + done);
-        done += bytesWritten;
-      }
-    });
+    await this.#turns.run(() => guarded(this.path, () => this.#writeAll(offset, bytes)));
+  }
+
+  async #writeAll(offset: number, bytes: Buffer): Promise<void> {
+    for (let done = 0; done < bytes.length;) {
+      const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done, offset + done);
+      done += bytesWritten;
+    }
   }
 
   async zero(offset: number, length: number): Promise<void> {
