@@ -1,5 +1,5 @@
 import { NbdError, type NbdAddress, NbdPool } from "../nbd/index.ts";
-import type { Extent, ReadRequest } from "../repository/index.ts";
+import type { Extent, ExtentScope, ReadRequest } from "../repository/index.ts";
 import type { Level, SourceDisk } from "./backup-source.ts";
 
 /** What an engine knows of a disk before its export is opened. */
@@ -18,8 +18,6 @@ export interface DiskBase {
   /** bytes, of the disk then */
   readonly size: number;
   readonly context: string;
-  /** Whether the disk may have shrunk and grown since without a machine running: QEMU calls what it has regrown clean, though it is zeros now. */
-  readonly mayHaveShrunk: boolean;
 }
 
 /** Where and how a disk's export is opened. */
@@ -42,7 +40,6 @@ export class NbdDisk implements SourceDisk {
   readonly imageInfo: unknown;
   readonly #pool: NbdPool;
   readonly #cleanEnd: number;
-  readonly #doubtClean: boolean;
   readonly #explain: DiskExport["explain"];
 
   private constructor(spec: DiskSpec, pool: NbdPool, explain: DiskExport["explain"]) {
@@ -55,7 +52,6 @@ export class NbdDisk implements SourceDisk {
     this.imageInfo = spec.imageInfo;
     this.#pool = pool;
     this.#cleanEnd = spec.base?.size ?? 0;
-    this.#doubtClean = spec.base?.mayHaveShrunk ?? false;
     this.#explain = explain;
   }
 
@@ -65,9 +61,9 @@ export class NbdDisk implements SourceDisk {
     return new NbdDisk(fitting(spec, pool.info.size), pool, at.explain);
   }
 
-  async *extents(signal: AbortSignal): AsyncGenerator<Extent, void, undefined> {
+  async *extents(signal: AbortSignal, scope: ExtentScope = {}): AsyncGenerator<Extent, void, undefined> {
     try {
-      yield* this.#pool.extents({ signal, cleanEnd: this.#cleanEnd, doubtClean: this.#doubtClean });
+      yield* this.#pool.extents({ ...scope, signal, cleanEnd: this.#cleanEnd });
     } catch (error) {
       throw await this.#explained(error);
     }

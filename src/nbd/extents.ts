@@ -98,8 +98,8 @@ export function* replyRuns({ offset, end, entries, context, mask }: StatusReply)
 
 /** How to learn the states of a device. Both give gapless runs of the range with neighbours joined, flags masked as named. */
 export interface StatusSource {
-  /** bytes, of the device */
-  readonly size: number;
+  /** what the states are wanted of */
+  readonly range: ByteRange;
   /** `ZERO_FLAG` or 0 */
   readonly allocation: (range: ByteRange) => AsyncIterable<StatusRun>;
   /** `DIRTY_FLAG` or 0; null where nothing says what changed, so that nothing is clean */
@@ -110,12 +110,13 @@ export interface StatusSource {
   readonly doubtClean: boolean;
 }
 
-/** The states of a whole device, in order and without gaps. Of what is dirty only long runs are known as zeros: a short one is data until it was read. */
+/** The states of a device, in order and without gaps. Of what is dirty only long runs are known as zeros: a short one is data until it was read. */
 export async function* deviceExtents(source: StatusSource): AsyncGenerator<NbdExtent, void, undefined> {
-  const { size, allocation, dirty, cleanEnd, doubtClean } = source;
-  const known = dirty === null ? 0 : Math.min(size, cleanEnd);
-  if (dirty !== null && known > 0) {
-    for await (const run of dirty({ offset: 0, length: known })) {
+  const { range, allocation, dirty, cleanEnd, doubtClean } = source;
+  const end = range.offset + range.length;
+  const known = dirty === null ? range.offset : Math.max(range.offset, Math.min(end, cleanEnd));
+  if (dirty !== null && known > range.offset) {
+    for await (const run of dirty({ offset: range.offset, length: known - range.offset })) {
       const { offset, length, flags } = run;
       if (flags === 0 && doubtClean) yield* contents(allocation(run), ["clean", "blank"]);
       else if (flags === 0) yield { offset, length, state: "clean" };
@@ -123,7 +124,7 @@ export async function* deviceExtents(source: StatusSource): AsyncGenerator<NbdEx
       else yield* contents(allocation(run), ["data", "zero"]);
     }
   }
-  if (known < size) yield* contents(allocation({ offset: known, length: size - known }), ["data", "zero"]);
+  if (known < end) yield* contents(allocation({ offset: known, length: end - known }), ["data", "zero"]);
 }
 
 /** @param states of what is there, and of what is zeros */

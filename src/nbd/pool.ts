@@ -20,6 +20,8 @@ export interface NbdPoolOptions extends Omit<NbdOpenOptions, "metaContexts"> {
 }
 
 export interface ExtentOptions {
+  /** bytes; default: the whole export */
+  readonly range?: ByteRange;
   /** bytes; from here on nothing is clean, whatever the bitmap says. Default: the size */
   readonly cleanEnd?: number;
   /** Whether to look for zeros in what the bitmap calls clean, and call them `blank`; costs a look at everything that is allocated. */
@@ -121,18 +123,18 @@ export class NbdPool {
   }
 
   /**
-   * The states of the whole export in order; memory use is that of one reply. With a bitmap, what it does not name is clean.
+   * The states of the export in order; memory use is that of one reply. With a bitmap, what it does not name is clean.
    * Rejects `bad-reply` when the server's answers leave a gap or make no progress.
    */
-  extents({ cleanEnd = Infinity, doubtClean = false, signal }: ExtentOptions = {}): AsyncGenerator<NbdExtent, void, undefined> {
+  extents({ range, cleanEnd = Infinity, doubtClean = false, signal }: ExtentOptions = {}): AsyncGenerator<NbdExtent, void, undefined> {
     if (this.#status === null) throw new NbdError("unsupported", "these NBD connections were opened for data alone");
     const { allocation, bitmap } = this.#status;
     const runsOf =
       (connection: NbdConnection, mask: number) =>
-      (range: ByteRange): AsyncGenerator<StatusRun> =>
-        statusRuns({ connection, mask, signal }, range);
+      (part: ByteRange): AsyncGenerator<StatusRun> =>
+        statusRuns({ connection, mask, signal }, part);
     return deviceExtents({
-      size: this.info.size,
+      range: range ?? { offset: 0, length: this.info.size },
       cleanEnd,
       doubtClean,
       allocation: runsOf(allocation, ZERO_FLAG),

@@ -4,10 +4,17 @@ export interface DiskContent {
   readonly name: string;
   /** bytes, of the virtual disk */
   readonly size: number;
-  /** Extents in ascending order, without gap or overlap, from 0 to `size`. */
-  extents(signal: AbortSignal): AsyncIterable<Extent>;
+  /** Extents in ascending order, without gap or overlap, of the whole disk or of the range. */
+  extents(signal: AbortSignal, scope?: ExtentScope): AsyncIterable<Extent>;
   /** Fills every request's buffer; several calls may be in flight. Buffers may be backed by a SharedArrayBuffer. */
   read(requests: readonly ReadRequest[], signal: AbortSignal): Promise<void>;
+}
+
+export interface ExtentScope {
+  /** bytes; default: from 0 to the disk's size */
+  readonly range?: { readonly offset: number; readonly length: number };
+  /** Whether zeros are looked for in what is unchanged, and told as `blank`. It costs a look at all that is allocated. */
+  readonly doubtClean?: boolean;
 }
 
 export interface Extent {

@@ -107,8 +107,7 @@ describe.skipIf(skipped)("what cannot be read", () => {
     execFileSync("mkfifo", [at("pipe")]);
     writeFileSync(at("empty"), "");
     qemuImg("create", "-q", "-f", "vmdk", at("vmdk"), "1M");
-    const luks = ["encrypt.format=luks", "encrypt.key-secret=s", "encrypt.iter-time=100"].join();
-    qemuImg("create", "-q", "--object", "secret,id=s,data=abc", "-f", "qcow2", "-o", luks, at("locked"), "1M");
+    createEncrypted(at("locked"));
     qemuImg("create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "gone", at("orphan"), "1M");
     const broken = readFileSync(good);
     broken.writeUInt32BE(77, 4);
@@ -180,23 +179,14 @@ describe.skipIf(skipped)("bitmaps", () => {
     const bases = [fact("c1", size, info)];
     const plain = await images(dir, [base], { bases });
     expect(levels(plain)).toEqual({ vda: "incremental" });
-    expect(await expectAsConverted(plain, [base], before)).toEqual([{ clean: 2 * MiB - 65536, data: 65536, blank: 6 * MiB }]);
+    expect(await expectAsConverted(plain, [base], before)).toEqual([{ clean: size - 65536, data: 65536 }]);
     await plain.abort();
-
-    // The bitmap knows nothing of a detour to another size, by which the end of the disk became zeros.
-    qemuImg("resize", "-q", "--shrink", base, "1536k");
-    qemuImg("resize", "-q", base, "8M");
-    const regrown = await images(dir, [base], { bases });
-    expect(levels(regrown)).toEqual({ vda: "incremental" });
-    await expectAsConverted(regrown, [base], before);
-    await regrown.abort();
 
     qemuImg("resize", "-q", base, "10M");
     await qemuIo(base, "write -P 4 9M 64k");
     const grown = await images(dir, [base], { bases });
     expect(levels(grown)).toEqual({ vda: "incremental" });
-    const [found] = await expectAsConverted(grown, [base], before);
-    expect((found?.["clean"] ?? 0) + (found?.["blank"] ?? 0)).toBe(size - 65536);
+    expect((await expectAsConverted(grown, [base], before))[0]?.["clean"]).toBe(size - 65536);
     await grown.abort();
     qemuImg("resize", "-q", "--shrink", base, "6M");
     const shrunk = await images(dir, [base], { bases });
@@ -305,3 +295,16 @@ describe("a running machine", () => {
     expect(ours(lab.dir)).toEqual([]);
   });
 });
+
+/** QEMU times its key derivation and now and then gives up with "Unable to get accurate CPU usage", where the clock of a busy machine jumped. */
+function createEncrypted(path: string): void {
+  const luks = ["encrypt.format=luks", "encrypt.key-secret=s", "encrypt.iter-time=10"].join();
+  for (let tries = 1; ; tries++) {
+    try {
+      qemuImg("create", "-q", "--object", "secret,id=s,data=abc", "-f", "qcow2", "-o", luks, path, "1M");
+      return;
+    } catch (error) {
+      if (tries === 20 || !/accurate CPU usage/.test(String(error))) throw error;
+    }
+  }
+}

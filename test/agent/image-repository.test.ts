@@ -74,7 +74,7 @@ class World {
 function reporting(disk: SourceDisk, checkpoint: string | null): SourceDisk {
   const { name, size: bytes, level, reason, base, imageInfo } = disk;
   const facts = { name, size: bytes, level, reason, base, checkpoint, imageInfo };
-  return { ...facts, extents: (stop) => disk.extents(stop), read: (requests, stop) => disk.read(requests, stop) };
+  return { ...facts, extents: (stop, scope) => disk.extents(stop, scope), read: (requests, stop) => disk.read(requests, stop) };
 }
 
 describe.skipIf(skipWithout("host"))("images in a repository", () => {

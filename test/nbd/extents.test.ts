@@ -77,13 +77,15 @@ describe("extents", () => {
         flagRuns(3, 64 * KiB),
         flagRuns(1, 96 * KiB),
         fc.integer({ min: 1, max: 1200 }).map((n) => n * 48 * KiB),
-        fc.tuple(limit, limit, fc.integer({ min: 0, max: 1200 }), fc.boolean()),
-        async (allocRuns, dirtyRuns, size, [a, d, clean, doubtClean]) => {
+        fc.tuple(limit, limit, fc.integer({ min: 0, max: 1200 }), fc.boolean(), fc.integer({ min: 0, max: 1200 })),
+        async (allocRuns, dirtyRuns, size, [a, d, clean, doubtClean, skip]) => {
+          const start = (skip % (size / (48 * KiB))) * 48 * KiB;
+          const range = { offset: start, length: size - start };
           const [allocation, dirty] = [stretched(allocRuns, size), stretched(dirtyRuns, size)];
           const cleanEnd = clean * 48 * KiB;
           const contexts = { allocation: context(allocation, ZERO_FLAG, a), dirty: context(dirty, DIRTY_FLAG, d) };
-          let at = 0;
-          for (const { offset, length, state } of await collect(deviceExtents({ size, cleanEnd, doubtClean, ...contexts }))) {
+          let at = start;
+          for (const { offset, length, state } of await collect(deviceExtents({ range, cleanEnd, doubtClean, ...contexts }))) {
             expect(offset).toBe(at);
             at += length;
             for (let probe = offset; probe < at; probe += 16 * KiB) {
@@ -107,7 +109,13 @@ describe("extents", () => {
     const dirtyRuns = [MiB, 64 * KiB, MiB, 8 * MiB].map((length, i) => ({ length, flags: i % 2 }));
     const size = sizeOf(dirtyRuns);
     const found = await collect(
-      deviceExtents({ size, cleanEnd: size, doubtClean: false, allocation, dirty: context(dirtyRuns, DIRTY_FLAG, 9) }),
+      deviceExtents({
+        range: { offset: 0, length: size },
+        cleanEnd: size,
+        doubtClean: false,
+        allocation,
+        dirty: context(dirtyRuns, DIRTY_FLAG, 9),
+      }),
     );
     expect(found.map(({ length, state }) => [length, state])).toEqual([
       [MiB, "clean"],
@@ -127,7 +135,7 @@ describe("extents", () => {
       9,
     );
     const dirty = context([{ length: 40, flags: 0 }], DIRTY_FLAG, 9);
-    const found = await collect(deviceExtents({ size: 40, cleanEnd: 20, doubtClean: false, allocation, dirty }));
+    const found = await collect(deviceExtents({ range: { offset: 0, length: 40 }, cleanEnd: 20, doubtClean: false, allocation, dirty }));
     expect(found.map(({ length, state }) => [length, state])).toEqual([
       [20, "clean"],
       [10, "data"],
@@ -137,9 +145,9 @@ describe("extents", () => {
 
   test("a hole that is not said to read as zeros is data, and without a bitmap nothing is clean", async () => {
     const allocation = context([{ length: 10, flags: 1 }], ZERO_FLAG, 9);
-    expect(await collect(deviceExtents({ size: 10, cleanEnd: 10, doubtClean: false, allocation, dirty: null }))).toEqual([
-      { offset: 0, length: 10, state: "data" },
-    ]);
+    expect(
+      await collect(deviceExtents({ range: { offset: 0, length: 10 }, cleanEnd: 10, doubtClean: false, allocation, dirty: null })),
+    ).toEqual([{ offset: 0, length: 10, state: "data" }]);
   });
 
   test("a reply beyond what was asked is cut there", () => {

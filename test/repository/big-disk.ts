@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 
-import type { DiskContent, Extent, ReadRequest } from "../../src/repository/index.ts";
+import type { DiskContent, Extent, ExtentScope, ReadRequest } from "../../src/repository/index.ts";
 
 const GRANULE = 65_536;
 
@@ -39,7 +39,15 @@ export class BigDisk implements DiskContent {
     this.#generation = generation;
   }
 
-  async *extents(): AsyncGenerator<Extent, void, undefined> {
+  async *extents(_signal?: AbortSignal, { range }: ExtentScope = {}): AsyncGenerator<Extent, void, undefined> {
+    const [from, to] = [range?.offset ?? 0, (range?.offset ?? 0) + (range?.length ?? this.size)];
+    for await (const { offset, length, state } of this.#all()) {
+      const [start, end] = [Math.max(from, offset), Math.min(to, offset + length)];
+      if (end > start) yield { offset: start, length: end - start, state };
+    }
+  }
+
+  async *#all(): AsyncGenerator<Extent, void, undefined> {
     let at = 0;
     for (const granule of this.#dirty) {
       const offset = granule * GRANULE;

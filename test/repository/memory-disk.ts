@@ -1,4 +1,4 @@
-import type { DiskContent, Extent, ReadRequest } from "../../src/repository/index.ts";
+import type { DiskContent, Extent, ExtentScope, ReadRequest } from "../../src/repository/index.ts";
 
 /** A disk in memory that keeps its own dirty map at sector granularity, as a guest's writes would. */
 export class MemoryDisk implements DiskContent {
@@ -37,13 +37,14 @@ export class MemoryDisk implements DiskContent {
     this.trackChanges = true;
   }
 
-  async *extents(): AsyncGenerator<Extent, void, undefined> {
-    let offset = 0;
-    while (offset < this.size) {
-      const state = this.#state(offset);
+  async *extents(_signal?: AbortSignal, { range, doubtClean = false }: ExtentScope = {}): AsyncGenerator<Extent, void, undefined> {
+    let offset = range?.offset ?? 0;
+    const last = offset + (range?.length ?? this.size);
+    while (offset < last) {
+      const state = this.#state(offset, doubtClean);
       let end = offset + SECTOR;
-      while (end < this.size && this.#state(end) === state) end += SECTOR;
-      end = Math.min(end, this.size);
+      while (end < last && this.#state(end, doubtClean) === state) end += SECTOR;
+      end = Math.min(end, last);
       yield { offset, length: end - offset, state };
       offset = end;
     }
@@ -53,10 +54,13 @@ export class MemoryDisk implements DiskContent {
     for (const { offset, into } of requests) into.set(this.bytes.subarray(offset, offset + into.length));
   }
 
-  #state(offset: number): Extent["state"] {
-    if (this.trackChanges && this.#dirty[Math.floor(offset / SECTOR)] === 0) return "clean";
+  #state(offset: number, doubtClean: boolean): Extent["state"] {
+    const clean = this.trackChanges && this.#dirty[Math.floor(offset / SECTOR)] === 0;
+    if (clean && !doubtClean) return "clean";
     const sector = this.bytes.subarray(offset, offset + SECTOR);
-    return sector.equals(zeros.subarray(0, sector.length)) ? "zero" : "data";
+    const isZero = sector.equals(zeros.subarray(0, sector.length));
+    if (clean) return isZero ? "blank" : "clean";
+    return isZero ? "zero" : "data";
   }
 }
 

@@ -22,6 +22,7 @@ export const EVENT_WEIGHTS: Readonly<
     | "offlineBackup"
     | "grownLive"
     | "grownOffline"
+    | "regrownLive"
     | "regrownOffline"
     | "attachedLive"
     | "attachedOffline"
@@ -37,6 +38,7 @@ export const EVENT_WEIGHTS: Readonly<
   offlineBackup: 4,
   grownLive: 1,
   grownOffline: 1,
+  regrownLive: 1,
   regrownOffline: 1,
   attachedLive: 1,
   attachedOffline: 1,
@@ -106,6 +108,20 @@ const HANDLERS: Readonly<Record<EventName, (tools: EventTools) => Promise<string
       if (refused === null) disk.grow(size);
       return refused;
     }),
+  regrownLive: async ({ vm, rng }) => {
+    const disk = rng.pick(vm.attached);
+    if (disk.spec.format !== "qcow2") return "the disk is raw";
+    const smaller = rng.int(1, Math.floor(disk.size / GRANULE)) * GRANULE;
+    const resize = async (size: number): Promise<unknown> => await vm.lab.virsh("blockresize", vm.name, disk.spec.name, `${size}B`);
+    const refused = await resize(smaller).then(
+      () => null,
+      (error: unknown) => refusal(String(error)),
+    );
+    if (refused !== null) return refused;
+    await resize(disk.size);
+    disk.regrow(smaller);
+    return null;
+  },
   regrownOffline: async (tools) =>
     await whileOff(tools, async () => {
       const disk = tools.rng.pick(tools.vm.attached);

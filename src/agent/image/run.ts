@@ -46,8 +46,7 @@ export class ImageRun {
     const server = await serveImage(found, { name, socket, bitmap: base?.checkpoint ?? null, signal });
     this.#servers.push(server);
     await this.#warnOfOddSize(found);
-    const standing =
-      base === null ? null : { point: base.point, size: base.size, context: `qemu:dirty-bitmap:${base.checkpoint}`, mayHaveShrunk: true };
+    const standing = base === null ? null : { point: base.point, size: base.size, context: `qemu:dirty-bitmap:${base.checkpoint}` };
     const spec: DiskSpec = { name, ...plan, base: standing, checkpoint: null, imageInfo: info };
     const explain = async (cause: Error): Promise<Error> => lost(path, server, cause);
     const disk = await NbdDisk.open(spec, { address: { socket, exportName: name }, connections, signal, explain });

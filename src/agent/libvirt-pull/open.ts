@@ -128,8 +128,8 @@ async function checkpointCapture(session: DomainSession, name: string): Promise<
 async function exportDisks(run: PullRun, instant: Instant, options: LibvirtPullOptions): Promise<NbdDisk[]> {
   const { connections = 4, signal } = options;
   const opened = await Promise.allSettled(
-    instant.plans.map(async ({ name, level, reason, base, mayHaveShrunk, tracked, imageInfo: info }) => {
-      const standing = base === null ? null : { point: base.point, size: base.size, context: backupBitmapContext(name), mayHaveShrunk };
+    instant.plans.map(async ({ name, level, reason, base, tracked, imageInfo: info }) => {
+      const standing = base === null ? null : { point: base.point, size: base.size, context: backupBitmapContext(name) };
       const spec = { name, level, reason, base: standing, checkpoint: tracked ? instant.checkpoint : null, imageInfo: info };
       const address = { socket: run.dir.socket, exportName: name };
       const disk = await NbdDisk.open(spec, { address, connections, signal, explain: (lost) => run.explain(lost) });

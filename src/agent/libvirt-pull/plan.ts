@@ -11,14 +11,12 @@ export interface DiskPlan {
   readonly reason: string;
   /** What it stands on; null: everything is read. */
   readonly base: BaseFacts | null;
-  /** Whether the machine was off since the base was taken: an image may be resized then. */
-  readonly mayHaveShrunk: boolean;
   /** Whether the new checkpoint, if one is made, tracks it. */
   readonly tracked: boolean;
   readonly imageInfo: unknown;
 }
 
-/** Which run of the machine a point was taken in; only within it is a bitmap known to have seen everything that was done to the disk. */
+/** Which run of the machine a point was taken in; only within it is a bitmap beside a raw store known to have seen every write. */
 export interface Instance {
   readonly boot: string;
   readonly id: number;
@@ -74,15 +72,14 @@ export interface PlanInput {
 /** Decides level and base of one disk. `info` is null where qemu-img could not look at the image. */
 export function planDisk(disk: DomainDisk, info: ImageInfo | null, input: PlanInput): DiskPlan {
   const barrier = bitmapBarrier(disk, info);
-  const facts = { ...info, thinstream: { instance: input.instance } };
-  const plan = { name: disk.target, tracked: barrier === "", imageInfo: facts, mayHaveShrunk: false };
+  const facts = disk.dataStore === null ? info : { ...info, thinstream: { instance: input.instance } };
+  const plan = { name: disk.target, tracked: barrier === "", imageInfo: facts };
   if (input.level === "copy") return { ...plan, level: "copy", reason: "", base: null };
   if (input.level === "full") return { ...plan, level: "full", reason: barrier, base: null };
   const base = input.bases.find((one) => one.disk === disk.target) ?? null;
   const reason = barrier === "" ? baseBarrier(disk, base, input.instance) : barrier;
   if (reason !== "") return { ...plan, level: "full", reason, base: null };
-  const mayHaveShrunk = base !== null && !ranSince(base, input.instance);
-  return { ...plan, level: input.level === "differential" ? "differential" : "incremental", reason: "", base, mayHaveShrunk };
+  return { ...plan, level: input.level === "differential" ? "differential" : "incremental", reason: "", base };
 }
 
 function bitmapBarrier(disk: DomainDisk, info: ImageInfo | null): string {
@@ -95,14 +92,9 @@ function bitmapBarrier(disk: DomainDisk, info: ImageInfo | null): string {
 function baseBarrier(disk: DomainDisk, base: BaseFacts | null, now: Instance): string {
   if (base === null) return "no earlier point tracks this disk's changes";
   if (disk.dataStore === null) return "";
-  if (ranSince(base, now)) return "";
-  return "the machine was stopped since its last point, and its raw store may have been changed meanwhile without trace";
-}
-
-/** Whether the machine has run without an end since a base was taken. */
-function ranSince({ imageInfo }: BaseFacts, now: Instance): boolean {
-  const then = (imageInfo as { readonly thinstream?: { readonly instance?: Instance } } | null)?.thinstream?.instance;
-  return then !== undefined && then.boot === now.boot && then.id === now.id && then.cpuTime <= now.cpuTime;
+  const then = (base.imageInfo as { readonly thinstream?: { readonly instance?: Instance } } | null)?.thinstream?.instance;
+  const same = then !== undefined && then.boot === now.boot && then.id === now.id && then.cpuTime <= now.cpuTime;
+  return same ? "" : "the machine was stopped since its last point, and its raw store may have been changed meanwhile without trace";
 }
 
 /** The plan of a disk whose base turned out to be unusable. */

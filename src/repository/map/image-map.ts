@@ -63,6 +63,11 @@ export class ImageMap {
     return this.#root === null ? null : await this.#firstBelow(this.#root, { level: this.#level, first: 0, from: granule });
   }
 
+  /** The last granule before `granule` that is not zero. */
+  async lastBefore(granule: number): Promise<number | null> {
+    return this.#root === null ? null : await this.#lastBelow(this.#root, { level: this.#level, first: 0, before: granule });
+  }
+
   /** All granules that are not zero, in ascending order. @param onLost told of damaged parts of the map, which are then left out instead of failing */
   async *granules(onLost?: (lost: LostGranules) => void): AsyncGenerator<MappedGranule, void, undefined> {
     if (this.#root !== null) yield* this.#below({ reference: this.#root, level: this.#level, first: 0 }, onLost);
@@ -87,6 +92,23 @@ export class ImageMap {
         level === 0
           ? { granule: first + i, reference: child }
           : await this.#firstBelow(child, { level: level - 1, first: first + i * span, from });
+      if (found !== null) return found;
+    }
+    return null;
+  }
+
+  async #lastBelow(
+    reference: Reference,
+    at: { readonly level: number; readonly first: number; readonly before: number },
+  ): Promise<number | null> {
+    const { level, first, before } = at;
+    const span = FANOUT ** level;
+    const node = await this.#nodes.node(reference, level);
+    for (let i = Math.min(FANOUT, Math.ceil((before - first) / span)) - 1; i >= 0; i--) {
+      const child = node.children[i];
+      if (child === null || child === undefined) continue;
+      const start = first + i * span;
+      const found = level === 0 ? start : await this.#lastBelow(child, { level: level - 1, first: start, before });
       if (found !== null) return found;
     }
     return null;

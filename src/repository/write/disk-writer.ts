@@ -24,6 +24,8 @@ export interface DiskWriterOptions {
   readonly tree: TreeBuilder;
   /** image that `clean` extents refer to; null when there can be none */
   readonly base: ImageRoot | null;
+  /** whether zeros are looked for in what is said to be unchanged */
+  readonly doubtClean: boolean;
   /** images that new granules are compared with, best first; at most three */
   readonly references: readonly ImageMap[];
   readonly signal: AbortSignal;
@@ -101,7 +103,10 @@ async function produce(flight: Flight): Promise<void> {
   const pushBatch = async (): Promise<void> => {
     if (batch.length > 0) await queue.push(await startBatch(batch.splice(0), flight));
   };
-  for await (const run of granuleRuns(distrustFrom(content.extents(options.signal), trusted), content.size)) {
+  for await (const run of granuleRuns(
+    distrustFrom(content.extents(options.signal, { doubtClean: options.doubtClean }), trusted),
+    content.size,
+  )) {
     options.signal.throwIfAborted();
     if (run.dirty) counters.dirtyBytes += bytesOf(run, content.size);
     if (run.kind === "zero") {

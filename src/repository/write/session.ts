@@ -20,6 +20,7 @@ import { BufferPool } from "./buffer-pool.ts";
 import { type DiskProgress, writeDisk } from "./disk-writer.ts";
 import { PackStream } from "./pack-stream.ts";
 import { RecentGranules } from "./recent-granules.ts";
+import { mayHaveShrunk } from "./shrink-doubt.ts";
 import { Shipper } from "./shipper.ts";
 
 const DATA_PACK = 30 * 1024 * 1024;
@@ -131,6 +132,8 @@ export class BackupSession {
     };
     // With no clean extents any start is right; the one most like the new disk shares most nodes.
     const tree = await TreeBuilder.start(content.size, base ?? facts.similar[0] ?? null, { nodes, write });
+    const { signal } = this.#options;
+    const doubtClean = base !== null && (await mayHaveShrunk(content, new ImageMap(nodes, base), signal));
     const images = distinct([...facts.similar, ...(base === null ? [] : [base])]);
     const counted = await writeDisk(content, {
       runId: this.#runId,
@@ -141,8 +144,9 @@ export class BackupSession {
       recent: this.#recent,
       tree,
       base,
+      doubtClean,
       references: images.map((image) => new ImageMap(nodes, image)),
-      signal: this.#options.signal,
+      signal,
       onProgress: facts.onProgress ?? ((): void => undefined),
     });
     const root = await tree.finish();
