@@ -30,11 +30,13 @@ describe.each<Flavour>(["host", "trixie"])("pull backup on %s", (flavour) => {
       await vm.zero("vda", 0, 131072);
       await vm.zero("vda", 262144, 65536, "write -z");
       await vm.zero("vda", 524288, 65536, "discard");
+      await vm.zero("vda", 8 * MiB, 2 * MiB);
       await vm.write("vda", 0xcc, 3 * MiB, 127 * 1024);
       const source = await vm.open();
       const counts: Record<string, number> = {};
       await readDisk(source.disks[0]!, full.content.get("vda"), counts);
-      expect(counts).toEqual({ clean: 64 * MiB - 6 * 65536, zero: 4 * 65536, data: 2 * 65536 });
+      // Only long zeros are known as such before they are read.
+      expect(counts).toEqual({ clean: 62 * MiB - 6 * 65536, zero: 2 * MiB, data: 6 * 65536 });
       const second = await vm.take(source, full);
       expect(levels(second.source)).toEqual({ vda: "incremental" });
       await vm.write("vda", 1, 63 * MiB + 511, 3);
