@@ -1,5 +1,5 @@
 import { NbdError, type NbdAddress, NbdPool } from "../nbd/index.ts";
-import type { Extent, ExtentScope, ReadRequest } from "../repository/index.ts";
+import type { ByteRange, Extent, ReadRequest } from "../repository/index.ts";
 import type { Level, SourceDisk } from "./backup-source.ts";
 
 /** What an engine knows of a disk before its export is opened. */
@@ -61,9 +61,9 @@ export class NbdDisk implements SourceDisk {
     return new NbdDisk(fitting(spec, pool.info.size), pool, at.explain);
   }
 
-  async *extents(signal: AbortSignal, scope: ExtentScope = {}): AsyncGenerator<Extent, void, undefined> {
+  async *extents(signal: AbortSignal, range?: ByteRange): AsyncGenerator<Extent, void, undefined> {
     try {
-      yield* this.#pool.extents({ ...scope, signal, cleanEnd: this.#cleanEnd });
+      yield* this.#pool.extents({ ...(range === undefined ? {} : { range }), signal, cleanEnd: this.#cleanEnd });
     } catch (error) {
       throw await this.#explained(error);
     }

@@ -9,6 +9,7 @@ import {
   type Lineage,
   offerHints,
   type PointDisk,
+  type PointLevel,
   type PointRecord,
   type Repository,
   similarImages,
@@ -160,12 +161,13 @@ async function store(run: Run): Promise<BackupResult> {
     );
     await Promise.allSettled(writes);
     signal.throwIfAborted();
+    const written = await Promise.all(writes);
     for (const { name, bytes } of source.captures) await session.addCapture(name, bytes);
     await onStep?.("disks-written");
     await session.flush();
     await onStep?.("packs-stored");
     point = await session.commit({
-      level: overall(source.disks),
+      level: overall(written),
       consistency: source.consistency,
       warnings: run.warnings,
       tool: request.tool,
@@ -240,7 +242,7 @@ function track({ request, source }: Run, session: BackupSession): DiskJob["progr
 async function estimate(source: BackupSource, signal: AbortSignal): Promise<DiskEstimate[]> {
   const disks: DiskEstimate[] = [];
   for (const disk of source.disks) {
-    const counted = { clean: 0, data: 0, zero: 0, blank: 0 };
+    const counted = { clean: 0, data: 0, zero: 0 };
     for await (const extent of disk.extents(signal)) counted[extent.state] += extent.length;
     disks.push({
       name: disk.name,
@@ -259,7 +261,8 @@ function skippable(disks: readonly DiskEstimate[], threshold: number, lineage: L
   return lineage.points.length > 0 && comparable && disks.reduce((sum, { dirtyBytes }) => sum + dirtyBytes, 0) < threshold;
 }
 
-function overall(disks: readonly SourceDisk[]): Level {
+/** What the levels that the disks have in the end make of the point. */
+function overall(disks: readonly PointDisk[]): PointLevel {
   const levels = new Set(disks.map(({ level }) => level));
   const [only] = levels;
   if (levels.size === 1 && only !== undefined) return only;

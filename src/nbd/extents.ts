@@ -6,7 +6,7 @@ export interface NbdExtent {
   readonly offset: number;
   /** bytes, > 0 */
   readonly length: number;
-  readonly state: "clean" | "data" | "zero" | "blank";
+  readonly state: "clean" | "data" | "zero";
 }
 
 export interface ByteRange {
@@ -106,31 +106,24 @@ export interface StatusSource {
   readonly dirty: ((range: ByteRange) => AsyncIterable<StatusRun>) | null;
   /** bytes; from here on nothing is clean, whatever the bitmap says */
   readonly cleanEnd: number;
-  /** Whether what the bitmap calls clean is asked about as well, and is `blank` where it is zeros. */
-  readonly doubtClean: boolean;
 }
 
 /** The states of a device, in order and without gaps. Of what is dirty only long runs are known as zeros: a short one is data until it was read. */
 export async function* deviceExtents(source: StatusSource): AsyncGenerator<NbdExtent, void, undefined> {
-  const { range, allocation, dirty, cleanEnd, doubtClean } = source;
+  const { range, allocation, dirty, cleanEnd } = source;
   const end = range.offset + range.length;
   const known = dirty === null ? range.offset : Math.max(range.offset, Math.min(end, cleanEnd));
   if (dirty !== null && known > range.offset) {
     for await (const run of dirty({ offset: range.offset, length: known - range.offset })) {
       const { offset, length, flags } = run;
-      if (flags === 0 && doubtClean) yield* contents(allocation(run), ["clean", "blank"]);
-      else if (flags === 0) yield { offset, length, state: "clean" };
+      if (flags === 0) yield { offset, length, state: "clean" };
       else if (length < ASK_FROM) yield { offset, length, state: "data" };
-      else yield* contents(allocation(run), ["data", "zero"]);
+      else yield* contents(allocation(run));
     }
   }
-  if (known < end) yield* contents(allocation({ offset: known, length: end - known }), ["data", "zero"]);
+  if (known < end) yield* contents(allocation({ offset: known, length: end - known }));
 }
 
-/** @param states of what is there, and of what is zeros */
-async function* contents(
-  runs: AsyncIterable<StatusRun>,
-  [there, zeros]: readonly [NbdExtent["state"], NbdExtent["state"]],
-): AsyncGenerator<NbdExtent, void, undefined> {
-  for await (const { offset, length, flags } of runs) yield { offset, length, state: flags === 0 ? there : zeros };
+async function* contents(runs: AsyncIterable<StatusRun>): AsyncGenerator<NbdExtent, void, undefined> {
+  for await (const { offset, length, flags } of runs) yield { offset, length, state: flags === 0 ? "data" : "zero" };
 }

@@ -24,8 +24,6 @@ export interface ExtentOptions {
   readonly range?: ByteRange;
   /** bytes; from here on nothing is clean, whatever the bitmap says. Default: the size */
   readonly cleanEnd?: number;
-  /** Whether to look for zeros in what the bitmap calls clean, and call them `blank`; costs a look at everything that is allocated. */
-  readonly doubtClean?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -126,7 +124,7 @@ export class NbdPool {
    * The states of the export in order; memory use is that of one reply. With a bitmap, what it does not name is clean.
    * Rejects `bad-reply` when the server's answers leave a gap or make no progress.
    */
-  extents({ range, cleanEnd = Infinity, doubtClean = false, signal }: ExtentOptions = {}): AsyncGenerator<NbdExtent, void, undefined> {
+  extents({ range, cleanEnd = Infinity, signal }: ExtentOptions = {}): AsyncGenerator<NbdExtent, void, undefined> {
     if (this.#status === null) throw new NbdError("unsupported", "these NBD connections were opened for data alone");
     const { allocation, bitmap } = this.#status;
     const runsOf =
@@ -136,7 +134,6 @@ export class NbdPool {
     return deviceExtents({
       range: range ?? { offset: 0, length: this.info.size },
       cleanEnd,
-      doubtClean,
       allocation: runsOf(allocation, ZERO_FLAG),
       dirty: bitmap === null ? null : runsOf(bitmap, DIRTY_FLAG),
     });

@@ -5,16 +5,16 @@ export interface DiskContent {
   /** bytes, of the virtual disk */
   readonly size: number;
   /** Extents in ascending order, without gap or overlap, of the whole disk or of the range. */
-  extents(signal: AbortSignal, scope?: ExtentScope): AsyncIterable<Extent>;
+  extents(signal: AbortSignal, range?: ByteRange): AsyncIterable<Extent>;
   /** Fills every request's buffer; several calls may be in flight. Buffers may be backed by a SharedArrayBuffer. */
   read(requests: readonly ReadRequest[], signal: AbortSignal): Promise<void>;
 }
 
-export interface ExtentScope {
-  /** bytes; default: from 0 to the disk's size */
-  readonly range?: { readonly offset: number; readonly length: number };
-  /** Whether zeros are looked for in what is unchanged, and told as `blank`. It costs a look at all that is allocated. */
-  readonly doubtClean?: boolean;
+export interface ByteRange {
+  /** bytes */
+  readonly offset: number;
+  /** bytes */
+  readonly length: number;
 }
 
 export interface Extent {
@@ -22,11 +22,8 @@ export interface Extent {
   readonly offset: number;
   /** bytes, > 0 */
   readonly length: number;
-  /**
-   * `clean`: as in the base image; `zero`: written since, reads as zeros; `data`: must be read (and may still turn out to be zeros); `blank`: nobody wrote
-   * to it since and it reads as zeros, whatever the base image has there: a disk that shrank and grew lost it without a write.
-   */
-  readonly state: "clean" | "data" | "zero" | "blank";
+  /** `clean`: as in the base image; `zero`: written since, reads as zeros; `data`: must be read (and may still turn out to be zeros) */
+  readonly state: "clean" | "data" | "zero";
 }
 
 export interface ReadRequest {

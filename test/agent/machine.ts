@@ -160,7 +160,7 @@ export async function readDisk(disk: SourceDisk, base: Buffer | undefined, count
     assert.equal(offset, at);
     at += length;
     counts[state] = (counts[state] ?? 0) + length;
-    if (state === "zero" || state === "blank") content.fill(0, offset, at);
+    if (state === "zero") content.fill(0, offset, at);
     else if (state === "data") await disk.read([{ offset, into: content.subarray(offset, at) }], signal);
     else {
       if (base === undefined || base.length < at) throw new Error(`${disk.name}: clean at ${offset} without a base`);

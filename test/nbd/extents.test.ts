@@ -77,24 +77,23 @@ describe("extents", () => {
         flagRuns(3, 64 * KiB),
         flagRuns(1, 96 * KiB),
         fc.integer({ min: 1, max: 1200 }).map((n) => n * 48 * KiB),
-        fc.tuple(limit, limit, fc.integer({ min: 0, max: 1200 }), fc.boolean(), fc.integer({ min: 0, max: 1200 })),
-        async (allocRuns, dirtyRuns, size, [a, d, clean, doubtClean, skip]) => {
+        fc.tuple(limit, limit, fc.integer({ min: 0, max: 1200 }), fc.integer({ min: 0, max: 1200 })),
+        async (allocRuns, dirtyRuns, size, [a, d, clean, skip]) => {
           const start = (skip % (size / (48 * KiB))) * 48 * KiB;
           const range = { offset: start, length: size - start };
           const [allocation, dirty] = [stretched(allocRuns, size), stretched(dirtyRuns, size)];
           const cleanEnd = clean * 48 * KiB;
           const contexts = { allocation: context(allocation, ZERO_FLAG, a), dirty: context(dirty, DIRTY_FLAG, d) };
           let at = start;
-          for (const { offset, length, state } of await collect(deviceExtents({ range, cleanEnd, doubtClean, ...contexts }))) {
+          for (const { offset, length, state } of await collect(deviceExtents({ range, cleanEnd, ...contexts }))) {
             expect(offset).toBe(at);
             at += length;
             for (let probe = offset; probe < at; probe += 16 * KiB) {
               const isDirty = probe >= cleanEnd || (flagsAt(dirty, probe) & DIRTY_FLAG) !== 0;
               const isZero = (flagsAt(allocation, probe) & ZERO_FLAG) !== 0;
-              expect(state === "clean" || state === "blank").toBe(!isDirty);
-              if (doubtClean && !isDirty) expect(state === "blank").toBe(isZero);
+              expect(state === "clean").toBe(!isDirty);
               // A zero may be called data, which costs a read; data must never be called zero.
-              if (state === "zero" || state === "blank") expect(isZero).toBe(true);
+              if (state === "zero") expect(isZero).toBe(true);
               else if (isDirty && length >= MiB) expect(isZero).toBe(false);
             }
           }
@@ -112,7 +111,6 @@ describe("extents", () => {
       deviceExtents({
         range: { offset: 0, length: size },
         cleanEnd: size,
-        doubtClean: false,
         allocation,
         dirty: context(dirtyRuns, DIRTY_FLAG, 9),
       }),
@@ -135,7 +133,7 @@ describe("extents", () => {
       9,
     );
     const dirty = context([{ length: 40, flags: 0 }], DIRTY_FLAG, 9);
-    const found = await collect(deviceExtents({ range: { offset: 0, length: 40 }, cleanEnd: 20, doubtClean: false, allocation, dirty }));
+    const found = await collect(deviceExtents({ range: { offset: 0, length: 40 }, cleanEnd: 20, allocation, dirty }));
     expect(found.map(({ length, state }) => [length, state])).toEqual([
       [20, "clean"],
       [10, "data"],
@@ -145,9 +143,9 @@ describe("extents", () => {
 
   test("a hole that is not said to read as zeros is data, and without a bitmap nothing is clean", async () => {
     const allocation = context([{ length: 10, flags: 1 }], ZERO_FLAG, 9);
-    expect(
-      await collect(deviceExtents({ range: { offset: 0, length: 10 }, cleanEnd: 10, doubtClean: false, allocation, dirty: null })),
-    ).toEqual([{ offset: 0, length: 10, state: "data" }]);
+    expect(await collect(deviceExtents({ range: { offset: 0, length: 10 }, cleanEnd: 10, allocation, dirty: null }))).toEqual([
+      { offset: 0, length: 10, state: "data" },
+    ]);
   });
 
   test("a reply beyond what was asked is cut there", () => {

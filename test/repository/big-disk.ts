@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 
-import type { DiskContent, Extent, ExtentScope, ReadRequest } from "../../src/repository/index.ts";
+import type { ByteRange, DiskContent, Extent, ReadRequest } from "../../src/repository/index.ts";
 
 const GRANULE = 65_536;
 
@@ -26,20 +26,29 @@ export function someGranules(count: number, of: number, random: () => number): n
 /** Incompressible, and different for each granule and generation: the stamp alone changes every hash. */
 const filler = randomBytes(GRANULE);
 
-/** A disk of any size of which only some granules changed: `generation` gives them content that no other generation has. Holds no data. */
+/** Content of a granule that no other granule and no other generation has. @param offset bytes */
+export function granuleContent(generation: number, offset: number): Buffer {
+  const content = Buffer.from(filler);
+  createHash("sha256").update(`${generation} ${offset}`).digest().copy(content);
+  return content;
+}
+
+/** A disk of any size of which some granules have changed to `generation`; the others are of generation 0. Holds no data. */
 export class BigDisk implements DiskContent {
   readonly name = "vda";
   readonly size: number;
   readonly #dirty: readonly number[];
+  readonly #changed: ReadonlySet<number>;
   readonly #generation: number;
 
   constructor(size: number, dirty: readonly number[], generation: number) {
     this.size = size;
     this.#dirty = dirty;
+    this.#changed = new Set(dirty);
     this.#generation = generation;
   }
 
-  async *extents(_signal?: AbortSignal, { range }: ExtentScope = {}): AsyncGenerator<Extent, void, undefined> {
+  async *extents(_signal?: AbortSignal, range?: ByteRange): AsyncGenerator<Extent, void, undefined> {
     const [from, to] = [range?.offset ?? 0, (range?.offset ?? 0) + (range?.length ?? this.size)];
     for await (const { offset, length, state } of this.#all()) {
       const [start, end] = [Math.max(from, offset), Math.min(to, offset + length)];
@@ -61,13 +70,8 @@ export class BigDisk implements DiskContent {
   async read(requests: readonly ReadRequest[]): Promise<void> {
     for (const { offset, into } of requests) {
       for (let at = 0; at < into.length; at += GRANULE) {
-        into.set(filler, at);
-        into.set(
-          createHash("sha256")
-            .update(`${this.#generation} ${offset + at}`)
-            .digest(),
-          at,
-        );
+        const generation = this.#changed.has((offset + at) / GRANULE) ? this.#generation : 0;
+        into.set(granuleContent(generation, offset + at), at);
       }
     }
   }

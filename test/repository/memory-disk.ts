@@ -1,4 +1,4 @@
-import type { DiskContent, Extent, ExtentScope, ReadRequest } from "../../src/repository/index.ts";
+import type { ByteRange, DiskContent, Extent, ReadRequest } from "../../src/repository/index.ts";
 
 /** A disk in memory that keeps its own dirty map at sector granularity, as a guest's writes would. */
 export class MemoryDisk implements DiskContent {
@@ -37,13 +37,13 @@ export class MemoryDisk implements DiskContent {
     this.trackChanges = true;
   }
 
-  async *extents(_signal?: AbortSignal, { range, doubtClean = false }: ExtentScope = {}): AsyncGenerator<Extent, void, undefined> {
+  async *extents(_signal?: AbortSignal, range?: ByteRange): AsyncGenerator<Extent, void, undefined> {
     let offset = range?.offset ?? 0;
     const last = offset + (range?.length ?? this.size);
     while (offset < last) {
-      const state = this.#state(offset, doubtClean);
+      const state = this.#state(offset);
       let end = offset + SECTOR;
-      while (end < last && this.#state(end, doubtClean) === state) end += SECTOR;
+      while (end < last && this.#state(end) === state) end += SECTOR;
       end = Math.min(end, last);
       yield { offset, length: end - offset, state };
       offset = end;
@@ -54,13 +54,11 @@ export class MemoryDisk implements DiskContent {
     for (const { offset, into } of requests) into.set(this.bytes.subarray(offset, offset + into.length));
   }
 
-  #state(offset: number, doubtClean: boolean): Extent["state"] {
+  #state(offset: number): Extent["state"] {
     const clean = this.trackChanges && this.#dirty[Math.floor(offset / SECTOR)] === 0;
-    if (clean && !doubtClean) return "clean";
+    if (clean) return "clean";
     const sector = this.bytes.subarray(offset, offset + SECTOR);
-    const isZero = sector.equals(zeros.subarray(0, sector.length));
-    if (clean) return isZero ? "blank" : "clean";
-    return isZero ? "zero" : "data";
+    return sector.equals(zeros.subarray(0, sector.length)) ? "zero" : "data";
   }
 }
 

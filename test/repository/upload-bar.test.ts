@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { MemoryObjectStore } from "../../src/objectstore/memory/index.ts";
 import { Codec } from "../../src/repository/format/constants.ts";
 import { BackupSession, type ImageRoot, imageOf, type PointRecord, type Repository } from "../../src/repository/index.ts";
-import { BigDisk, seeded, someGranules } from "./big-disk.ts";
+import { BigDisk, granuleContent, seeded, someGranules } from "./big-disk.ts";
 import { newRepository } from "./harness.ts";
 import { commitLight, type Entry, writeLight } from "./light-writer.ts";
 import { granuleAt } from "./map/node-store.ts";
@@ -68,9 +68,12 @@ describe.each([
       const repository = await newRepository(store);
       let image = await mapRun(repository, null, allocated === GRANULES ? all(GRANULES) : someGranules(allocated, GRANULES, random), 0);
       for (let run = 1; run <= history; run++) image = await mapRun(repository, image, someGranules(DIRTY, GRANULES, random), run);
+      // The last granule that counts as unchanged is read and compared, so it must be one that the disk really has.
+      const last: Entry = [GRANULES - 1, granuleContent(0, SIZE - GRANULE)];
+      image = await writeLight(repository, image, { size: SIZE, entries: [last] });
       const base = await commitLight(repository, image);
       const before = store.bytesUp;
-      const dirty = someGranules(DIRTY, GRANULES, random);
+      const dirty = someGranules(DIRTY, GRANULES - 1, random);
       const point = await incremental(repository, base, new BigDisk(SIZE, dirty, 1));
       const stats = (point.disks[0] as PointRecord["disks"][number]).stats;
       const dirtyBytes = DIRTY * GRANULE;

@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import type { Extent, ExtentScope, ReadRequest } from "../../repository/index.ts";
+import type { ByteRange, Extent, ReadRequest } from "../../repository/index.ts";
 import type { Level, SourceDisk } from "../backup-source.ts";
 import { SourceError } from "../errors.ts";
 
@@ -54,8 +54,8 @@ export class StillDisk implements SourceDisk {
     this.#files = files;
   }
 
-  async *extents(signal: AbortSignal, scope: ExtentScope = {}): AsyncGenerator<Extent, void, undefined> {
-    yield* this.#disk.extents(signal, scope);
+  async *extents(signal: AbortSignal, range?: ByteRange): AsyncGenerator<Extent, void, undefined> {
+    yield* this.#disk.extents(signal, range);
     const changed = await this.#files.changed();
     if (changed === null) return;
     const hint = "stop what writes to it, or back up the running machine through libvirt (--connect and --domain)";

@@ -1,22 +1,15 @@
 import { GRANULE } from "../format/constants.ts";
 import { RepositoryError } from "../errors.ts";
-import type { Extent } from "../disk-content.ts";
+import type { ByteRange, Extent } from "../disk-content.ts";
 
 /** A run of granules that must be recorded anew. Granules that are clean throughout are not mentioned. */
 export interface GranuleRun {
   readonly kind: "data" | "zero";
-  /** Whether it counts as changed: zeros that were only found do not. */
-  readonly dirty: boolean;
   /** index of the first granule */
   readonly first: number;
   readonly count: number;
   /** For a single granule that is only partly data: what to read of it, bytes of the disk; the rest is zeros. Null: all of it. */
   readonly parts: readonly ByteRange[] | null;
-}
-
-export interface ByteRange {
-  readonly offset: number;
-  readonly length: number;
 }
 
 /** Largest run of data granules given at once: so much is read ahead in one piece. */
@@ -82,13 +75,8 @@ function* split(extent: Extent, size: number, mixed: Extent[]): Generator<Granul
 function* mixedGranule(parts: readonly Extent[]): Generator<GranuleRun, void, undefined> {
   if (parts.every((part) => part.state === "clean")) return;
   const first = Math.floor((parts[0]?.offset ?? 0) / GRANULE);
-  const dirty = parts.some((part) => part.state === "zero" || part.state === "data");
-  if (parts.every(isZero)) yield { kind: "zero", dirty, first, count: 1, parts: null };
-  else yield { kind: "data", dirty, first, count: 1, parts: joined(parts.filter((part) => !isZero(part))) };
-}
-
-function isZero({ state }: Extent): boolean {
-  return state === "zero" || state === "blank";
+  if (parts.every(({ state }) => state === "zero")) yield { kind: "zero", first, count: 1, parts: null };
+  else yield { kind: "data", first, count: 1, parts: joined(parts.filter(({ state }) => state !== "zero")) };
 }
 
 function joined(parts: readonly ByteRange[]): ByteRange[] {
@@ -105,8 +93,8 @@ function* wholeGranules(body: Extent): Generator<GranuleRun, void, undefined> {
   if (body.state === "clean") return;
   const first = body.offset / GRANULE;
   const count = body.length / GRANULE;
-  if (isZero(body)) yield { kind: "zero", dirty: body.state === "zero", first, count, parts: null };
+  if (body.state === "zero") yield { kind: "zero", first, count, parts: null };
   else
     for (let at = 0; at < count; at += MAX_DATA_RUN)
-      yield { kind: "data", dirty: true, first: first + at, count: Math.min(MAX_DATA_RUN, count - at), parts: null };
+      yield { kind: "data", first: first + at, count: Math.min(MAX_DATA_RUN, count - at), parts: null };
 }

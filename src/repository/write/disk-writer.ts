@@ -24,8 +24,6 @@ export interface DiskWriterOptions {
   readonly tree: TreeBuilder;
   /** image that `clean` extents refer to; null when there can be none */
   readonly base: ImageRoot | null;
-  /** whether zeros are looked for in what is said to be unchanged */
-  readonly doubtClean: boolean;
   /** images that new granules are compared with, best first; at most three */
   readonly references: readonly ImageMap[];
   readonly signal: AbortSignal;
@@ -103,12 +101,9 @@ async function produce(flight: Flight): Promise<void> {
   const pushBatch = async (): Promise<void> => {
     if (batch.length > 0) await queue.push(await startBatch(batch.splice(0), flight));
   };
-  for await (const run of granuleRuns(
-    distrustFrom(content.extents(options.signal, { doubtClean: options.doubtClean }), trusted),
-    content.size,
-  )) {
+  for await (const run of granuleRuns(distrustFrom(content.extents(options.signal), trusted), content.size)) {
     options.signal.throwIfAborted();
-    if (run.dirty) counters.dirtyBytes += bytesOf(run, content.size);
+    counters.dirtyBytes += bytesOf(run, content.size);
     if (run.kind === "zero") {
       zeros.push(run);
       if (zeros.length < ZEROS) continue;
@@ -124,12 +119,12 @@ async function produce(flight: Flight): Promise<void> {
   }
   await pushBatch();
   const granules = Math.ceil(content.size / GRANULE);
-  zeros.push({ kind: "zero", dirty: false, first: granules, count: FANOUT ** (rootLevel(content.size) + 1) - granules, parts: null });
+  zeros.push({ kind: "zero", first: granules, count: FANOUT ** (rootLevel(content.size) + 1) - granules, parts: null });
   await pushZeros();
 }
 
-/** A base of another size vouches only for the granules that both have whole. */
-function trustedUpTo(size: number, base: ImageRoot | null): number {
+/** Bytes of the disk that a base can vouch for: one of another size does for the granules that both have whole. */
+export function trustedUpTo(size: number, base: ImageRoot | null): number {
   if (base === null) return 0;
   if (base.size === size) return size;
   const common = Math.min(size, base.size);
@@ -222,7 +217,7 @@ async function record(step: Step, flight: Flight): Promise<void> {
 
 async function clear(zeros: readonly GranuleRun[], { options, content, counters }: Flight): Promise<void> {
   for (const run of zeros) {
-    if (run.dirty) counters.zeroBytes += bytesOf(run, content.size);
+    counters.zeroBytes += bytesOf(run, content.size);
     await options.tree.clear(run.first, run.count);
   }
 }

@@ -16,11 +16,11 @@ import { ImageMap, type ImageRoot } from "../map/image-map.ts";
 import { NodeReader } from "../map/node-reader.ts";
 import { TreeBuilder } from "../map/tree-builder.ts";
 import type { Repository } from "../repository.ts";
+import { contradictsBase } from "./base-doubt.ts";
 import { BufferPool } from "./buffer-pool.ts";
-import { type DiskProgress, writeDisk } from "./disk-writer.ts";
+import { type DiskProgress, trustedUpTo, writeDisk } from "./disk-writer.ts";
 import { PackStream } from "./pack-stream.ts";
 import { RecentGranules } from "./recent-granules.ts";
-import { mayHaveShrunk } from "./shrink-doubt.ts";
 import { Shipper } from "./shipper.ts";
 
 const DATA_PACK = 30 * 1024 * 1024;
@@ -57,6 +57,12 @@ export interface PointFacts {
   readonly warnings: readonly string[];
   readonly tool: { readonly name: string; readonly version: string };
 }
+
+const CONTRADICTED = {
+  level: "full",
+  reason: "what counts as unchanged differs from the last point: the disk shrank and grew, or was changed behind QEMU's back",
+  base: null,
+} satisfies Partial<DiskFacts>;
 
 /** One run: writes packs as disks come in, and in the end one point. Nothing is visible before `commit` resolves. */
 export class BackupSession {
@@ -120,10 +126,12 @@ export class BackupSession {
     this.#threads.warm();
   }
 
-  /** Stores what is new on one disk. Several disks may be written at once. */
-  async writeDisk(content: DiskContent, facts: DiskFacts): Promise<PointDisk> {
-    const base = imageOf(facts.base, content.name);
+  /** Stores what is new on one disk; in full where its base turns out not to be what it has. Several disks may be written at once. */
+  async writeDisk(content: DiskContent, said: DiskFacts): Promise<PointDisk> {
+    const facts = (await this.#contradictsBase(content, said.base)) ? { ...said, ...CONTRADICTED } : said;
     const nodes = this.#nodes;
+    const base = imageOf(facts.base, content.name);
+    const earlier = imageOf(said.base, content.name);
     let mapBytes = 0;
     const write = async (node: MapNode): Promise<Reference> => {
       const reference = await this.#writeNode(node);
@@ -131,10 +139,9 @@ export class BackupSession {
       return reference;
     };
     // With no clean extents any start is right; the one most like the new disk shares most nodes.
-    const tree = await TreeBuilder.start(content.size, base ?? facts.similar[0] ?? null, { nodes, write });
+    const tree = await TreeBuilder.start(content.size, earlier ?? facts.similar[0] ?? null, { nodes, write });
     const { signal } = this.#options;
-    const doubtClean = base !== null && (await mayHaveShrunk(content, new ImageMap(nodes, base), signal));
-    const images = distinct([...facts.similar, ...(base === null ? [] : [base])]);
+    const images = distinct([...facts.similar, ...(earlier === null ? [] : [earlier])]);
     const counted = await writeDisk(content, {
       runId: this.#runId,
       codec: this.#options.codec,
@@ -144,7 +151,6 @@ export class BackupSession {
       recent: this.#recent,
       tree,
       base,
-      doubtClean,
       references: images.map((image) => new ImageMap(nodes, image)),
       signal,
       onProgress: facts.onProgress ?? ((): void => undefined),
@@ -219,6 +225,14 @@ export class BackupSession {
   async close(): Promise<void> {
     await this.#threads.close();
     await this.#shipper.drain();
+  }
+
+  async #contradictsBase(content: DiskContent, point: PointRecord | null): Promise<boolean> {
+    const image = imageOf(point, content.name);
+    if (image === null) return false;
+    const hash = (text: Uint8Array): Buffer => this.#sealer.hash(FrameKind.granule, text);
+    const base = new ImageMap(this.#nodes, image);
+    return await contradictsBase({ content, base, trusted: trustedUpTo(content.size, image), hash, signal: this.#options.signal });
   }
 
   /** What the new maps share with older points must still be there. */

@@ -15,7 +15,7 @@ const length = fc.oneof(
   fc.integer({ min: 1, max: 4 }).map((n) => n * GRANULE),
   fc.constantFrom(1, 511, 512, GRANULE - 1, GRANULE + 1, 1500 * GRANULE),
 );
-const state = fc.constantFrom("clean", "data", "zero", "blank") satisfies fc.Arbitrary<Extent["state"]>;
+const state = fc.constantFrom("clean", "data", "zero") satisfies fc.Arbitrary<Extent["state"]>;
 const partition = fc.array(fc.tuple(length, state), { maxLength: 30 }).map((parts) => {
   let offset = 0;
   return parts.map(([size, kind]): Extent => {
@@ -39,12 +39,11 @@ const sizeOf = (extents: readonly Extent[]): number => extents.reduce((sum, exte
 
 interface Told {
   readonly kind: "data" | "zero";
-  readonly dirty: boolean;
   /** bytes */
   readonly read: number;
 }
 
-const isZero = ({ state: one }: Extent): boolean => one === "zero" || one === "blank";
+const isZero = ({ state: one }: Extent): boolean => one === "zero";
 
 /** The naive model: for each granule, what the extents say of it. */
 function model(extents: readonly Extent[]): ReadonlyMap<number, Told> {
@@ -63,7 +62,7 @@ function model(extents: readonly Extent[]): ReadonlyMap<number, Told> {
   for (const [index, { states, read }] of granules) {
     if (states.size === 1 && states.has("clean")) continue;
     const zero = !states.has("clean") && !states.has("data");
-    expected.set(index, { kind: zero ? "zero" : "data", dirty: states.has("zero") || states.has("data"), read });
+    expected.set(index, { kind: zero ? "zero" : "data", read });
   }
   return expected;
 }
@@ -93,8 +92,7 @@ test("any partition of a disk gives the granules a naive model gives, in order",
           );
           expect(covered.length).toBeGreaterThan(0);
         }
-        for (let i = 0; i < run.count; i++)
-          given.set(run.first + i, { kind: run.kind, dirty: run.dirty, read: bytesToRead(run, run.first + i, size) });
+        for (let i = 0; i < run.count; i++) given.set(run.first + i, { kind: run.kind, read: bytesToRead(run, run.first + i, size) });
         last = run.first + run.count - 1;
       }
       expect(given).toEqual(model(extents));
