@@ -13,13 +13,15 @@ export interface PodFacts {
       readonly message?: string;
     }[];
     readonly containerStatuses?: readonly {
-      readonly state?: {
-        readonly waiting?: { readonly reason?: string; readonly message?: string };
-        readonly running?: unknown;
-        readonly terminated?: Ended;
-      };
+      readonly state?: ContainerState;
     }[];
   };
+}
+
+interface ContainerState {
+  readonly waiting?: { readonly reason?: string; readonly message?: string };
+  readonly running?: unknown;
+  readonly terminated?: Ended;
 }
 
 interface Ended {
@@ -60,10 +62,12 @@ const PROBLEMS: Readonly<Record<string, StartProblem>> = {
 
 /** Reads a pod. What the agent said counts more than how the pod ended: it may have committed before it was evicted. */
 export function podState({ metadata, status = {} }: PodFacts): PodState {
-  const { terminated, running, waiting = {} } = status.containerStatuses?.[0]?.state ?? {};
-  if (terminated !== undefined || isOver(status) || isNodeLost(status)) {
-    return endState(status, terminated ?? {}, metadata.deletionTimestamp !== undefined);
-  }
+  const state = status.containerStatuses?.[0]?.state ?? {};
+  if (state.terminated === undefined && !isOver(status) && !isNodeLost(status)) return liveState(status, state);
+  return endState(status, state.terminated ?? {}, metadata.deletionTimestamp !== undefined);
+}
+
+function liveState(status: Status, { running, waiting = {} }: ContainerState): PodState {
   if (running !== undefined && status.podIP !== undefined) return { phase: "running", address: status.podIP };
   return { phase: "starting", problem: waitingProblem(waiting) ?? schedulingProblem(status) };
 }
