@@ -64,5 +64,11 @@ function withoutDefaulted(value: Json): Json {
   const properties = (rest["properties"] ?? {}) as { readonly [key: string]: { readonly [key: string]: Json } };
   const needed = Array.isArray(required) ? required.filter((name) => properties[String(name)]?.["default"] === undefined) : required;
   const walked = Object.fromEntries(Object.entries(rest).map(([key, one]) => [key, key === "default" ? one : withoutDefaulted(one)]));
-  return needed === undefined || (Array.isArray(needed) && needed.length === 0) ? walked : { ...walked, required: needed };
+  const kept = needed === undefined || (Array.isArray(needed) && needed.length === 0) ? {} : { required: needed };
+  return { ...ofThese(walked, ["type", "description", "default"]), ...kept, ...walked };
+}
+
+/** These keys first, for whoever reads the file. */
+function ofThese(value: { readonly [key: string]: Json }, keys: readonly string[]): { readonly [key: string]: Json } {
+  return Object.fromEntries(keys.flatMap((key) => (value[key] === undefined ? [] : [[key, value[key]]])));
 }

@@ -91,11 +91,6 @@ export function shaped<T>(schema: TSchema): TUnsafe<T> {
   return Type.Unsafe(schema);
 }
 
-/** A number or its text, as Kubernetes writes quantities. */
-export function intOrString(description: string, options: FieldOptions = {}): TUnsafe<number | string> {
-  return Type.Unsafe(keywords(description, { "x-kubernetes-int-or-string": true, ...options }));
-}
-
 function keywords(description: string, { rules, ...options }: FieldOptions): TSchemaOptions {
   return { description, ...options, ...(rules === undefined ? {} : { "x-kubernetes-validations": rules }) };
 }

@@ -1,6 +1,6 @@
-import type { TString, TUnsafe } from "typebox";
+import type { TString } from "typebox";
 import { InvalidValueError } from "../lib/invalid-value.ts";
-import { type FieldOptions, intOrString, type Rule, text } from "./schema.ts";
+import { type FieldOptions, type Rule, text } from "./schema.ts";
 
 const durationPattern = /^(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?$/;
 
@@ -21,13 +21,13 @@ export function durationMs(written: string): number {
   return (((hours ?? 0) * 60 + (minutes ?? 0)) * 60 + (seconds ?? 0)) * 1000;
 }
 
-/** Bytes per second, as a Kubernetes quantity. */
-export function bandwidth(description: string): TUnsafe<number | string> {
+/** Bytes per second, as a Kubernetes quantity. A string alone: `kubectl explain` calls what may also be a number an Object. */
+export function bandwidth(description: string): TString {
   const rule: Rule = {
-    rule: "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('64Ki')) >= 0 && quantity(string(self)).compareTo(quantity('1Ti')) <= 0",
+    rule: "isQuantity(self) && quantity(self).compareTo(quantity('64Ki')) >= 0 && quantity(self).compareTo(quantity('1Ti')) <= 0",
     message: "must be bytes per second from 64Ki to 1Ti, such as 400Mi",
   };
-  return intOrString(description, { rules: [rule] });
+  return text(description, 32, { minLength: 1, rules: [rule] });
 }
 
 const suffixes: Readonly<Record<string, number>> = {
@@ -48,9 +48,9 @@ const suffixes: Readonly<Record<string, number>> = {
 };
 
 /** Whole bytes of a quantity, rounded up as Kubernetes does. */
-export function quantityBytes(quantity: number | string): number {
+export function quantityBytes(quantity: string): number {
   const [, digits, exponent, suffix] =
-    /^\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:([eE][+-]?[0-9]{1,2})|([kMGTPE]|[KMGTPE]i|m)?)$/.exec(String(quantity)) ?? [];
+    /^\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:([eE][+-]?[0-9]{1,2})|([kMGTPE]|[KMGTPE]i|m)?)$/.exec(quantity) ?? [];
   if (digits === undefined) throw new InvalidValueError(`"${quantity}" is not a quantity`);
   return Math.ceil(Number(`${digits}${exponent ?? ""}`) * (suffixes[suffix ?? ""] ?? 1));
 }
@@ -69,9 +69,17 @@ export function exactlyOne(fields: readonly string[]): Rule {
   };
 }
 
-/** These fields of the object, optional or not, stay as they were made. */
-export function fixed(fields: readonly string[], message: string): Rule {
-  return { rule: fields.map((field) => `self.?${field} == oldSelf.?${field}`).join(" && "), message };
+/**
+ * These fields of the object stay as they were made; those of `optional` that were not there stay away. (`self.?field == oldSelf.?field`
+ * says it shorter, but has no bound that the API server knows of.)
+ */
+export function fixed({ always = [], optional = [] }: { always?: readonly string[]; optional?: readonly string[] }, message: string): Rule {
+  const equal = (field: string): string => `self.${field} == oldSelf.${field}`;
+  const rules = [
+    ...always.map(equal),
+    ...optional.map((field) => `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || ${equal(field)})`),
+  ];
+  return { rule: rules.join(" && "), message };
 }
 
 export const immutable: Rule = { rule: "self == oldSelf", message: "the spec cannot be changed: make a new object instead" };

@@ -46,7 +46,11 @@ const s3 = object(
       }),
     ),
   },
-  { rules: [fixed(["bucket", "prefix"], "bucket and prefix cannot be changed: make a new BackupRepository instead")] },
+  {
+    rules: [
+      fixed({ always: ["bucket"], optional: ["prefix"] }, "bucket and prefix cannot be changed: make a new BackupRepository instead"),
+    ],
+  },
 );
 
 const encryption = object(
@@ -63,7 +67,7 @@ const encryption = object(
   },
   {
     rules: [
-      fixed(["mode"], "the encryption of a repository cannot be changed: make a new BackupRepository instead"),
+      fixed({ always: ["mode"] }, "the encryption of a repository cannot be changed: make a new BackupRepository instead"),
       {
         rule: "(self.mode == 'ClientSide') == has(self.keySecretRef)",
         message: "keySecretRef goes with mode ClientSide, and only with it",
@@ -101,7 +105,7 @@ const spec = object(
       ),
     }),
   },
-  { rules: [fixed(["formatVersion"], "the format of a repository cannot be changed: make a new BackupRepository instead")] },
+  { rules: [fixed({ optional: ["formatVersion"] }, "the format of a repository cannot be changed: make a new BackupRepository instead")] },
 );
 
 const status = object("What is known of the repository.", {

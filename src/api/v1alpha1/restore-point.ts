@@ -47,7 +47,7 @@ const spec = object(
       default: false,
     }),
   },
-  { rules: [fixed(mirrored, "only hold and deletionPolicy can be changed: the rest is what the repository says")] },
+  { rules: [fixed({ always: mirrored }, "only hold and deletionPolicy can be changed: the rest is what the repository says")] },
 );
 
 const status = object("What holds of the restore point now.", {
