@@ -57,7 +57,7 @@ const virtualMachine = object("A KubeVirt VirtualMachine.", {
 
 const libvirt = object("A libvirt domain of a node, without KubeVirt. Only in the namespace the operator runs in.", {
   nodeName: objectName("The node."),
-  uri: text("libvirt's connection URI, as on the node. Default: qemu:///system.", 1024, {
+  uri: text("The connection URI of libvirt, as on the node. Default: qemu:///system.", 1024, {
     default: "qemu:///system",
     pattern: "^[a-z][a-z0-9+]*://",
   }),

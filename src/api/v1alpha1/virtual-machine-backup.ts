@@ -12,7 +12,7 @@ const source = object(
     libvirt: optional(
       object("A libvirt domain of a node, without KubeVirt. Only in the namespace the operator runs in.", {
         nodeName: objectName("The node the domain is on."),
-        uri: text("libvirt's connection URI, as on the node. Default: qemu:///system.", 1024, {
+        uri: text("The connection URI of libvirt, as on the node. Default: qemu:///system.", 1024, {
           default: "qemu:///system",
           pattern: "^[a-z][a-z0-9+]*://",
         }),
