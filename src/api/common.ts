@@ -97,7 +97,7 @@ export function statusHead<R extends Reasons>(_reasons: R, said: string) {
       Type.Integer({ description: "The metadata.generation that this status was worked out from.", format: "int64", minimum: 0 }),
     ),
     conditions: optional(
-      shaped<ConditionOf<R>[]>(mapOf(`What holds now: ${said}.`, { items: conditionSchema, keys: ["type"], maxItems: 16 })),
+      shaped<readonly ConditionOf<R>[]>(mapOf(`What holds now: ${said}.`, { items: conditionSchema, keys: ["type"], maxItems: 16 })),
     ),
   };
 }

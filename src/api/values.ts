@@ -74,12 +74,15 @@ export function exactlyOne(fields: readonly string[]): Rule {
  * says it shorter, but has no bound that the API server knows of.)
  */
 export function fixed({ always = [], optional = [] }: { always?: readonly string[]; optional?: readonly string[] }, message: string): Rule {
-  const equal = (field: string): string => `self.${field} == oldSelf.${field}`;
   const rules = [
-    ...always.map(equal),
-    ...optional.map((field) => `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || ${equal(field)})`),
+    ...always.map(same),
+    ...optional.map((field) => `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || ${same(field)})`),
   ];
   return { rule: rules.join(" && "), message };
+}
+
+function same(field: string): string {
+  return `self.${field} == oldSelf.${field}`;
 }
 
 export const immutable: Rule = { rule: "self == oldSelf", message: "the spec cannot be changed: make a new object instead" };

@@ -10,7 +10,7 @@ const dir = join(import.meta.dirname, "../../crds");
 describe("crds/", () => {
   test("holds what src/api says, and nothing else (npm run crds makes it so)", () => {
     const there = globSync("*.yaml", { cwd: dir }).map((name) => [name, readFileSync(join(dir, name), "utf8")] as const);
-    expect(new Map(there.toSorted())).toEqual(new Map([...crdFiles()].toSorted()));
+    expect(new Map(there)).toEqual(crdFiles());
   });
 
   test("has the five kinds", () => {

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { annotations, labels, labelValue, nameFor, restorePointName, runName } from "../../src/api/index.ts";
 
 const dnsLabel = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
-const letters = "abcdefghijklmnopqrstuvwxyz0123456789";
+const letters = "abcdefghijklmnopqrstuvwxyz0123456789".split("");
 const label = (max: number): fc.Arbitrary<string> =>
   fc.string({ unit: fc.constantFrom(...letters, "-"), minLength: 1, maxLength: max }).map((text) => text.replace(/^-+|-+$/g, "") || "a");
 /** Names Kubernetes allows: short ones with few letters, where two collide easily, and long ones. */
