@@ -16,7 +16,7 @@ export interface ChangeCase {
   readonly kind: string;
   readonly at: string;
   readonly says?: string;
-  /** Merge patches of an object like `samples[kind]`. */
+  /** Merge patches of the least object of the kind. */
   readonly good: readonly object[];
   readonly bad: readonly object[];
 }

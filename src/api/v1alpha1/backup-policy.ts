@@ -27,7 +27,7 @@ const keep = (what: string) => optional(integer(`How many ${what} to keep. Defau
 const counted = ["keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"];
 
 const retention = object(
-  "Which restore points of a virtual machine stay: every one that any of these keeps. All others are forgotten, but none with hold. Hours to years are those of the policy's time zone, weeks begin on Monday.",
+  "Which restore points of a virtual machine stay: every one that any of these keeps. All others are forgotten, but none with hold. Without it all stay. Hours to years are those of the policy's time zone, weeks begin on Monday.",
   {
     keepLast: keep("of the newest restore points"),
     keepHourly: keep("hours, each by its last restore point,"),

@@ -14,8 +14,10 @@ const source = object(
         vm: object("The virtual machine.", {
           name: text("Its name when it was backed up.", 253, { minLength: 1 }),
           namespace: optional(
-            namespaceName(
-              "Its namespace when it was backed up. Another than this request's: only from the namespace the operator runs in. Default: this request's.",
+            text(
+              "Its namespace when it was backed up; empty for a libvirt domain, which has none. Another than this request's: only from the namespace the operator runs in. Default: this request's.",
+              63,
+              { pattern: "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$" },
             ),
           ),
         }),
