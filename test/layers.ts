@@ -50,6 +50,7 @@ export const homes: Readonly<Record<string, readonly string[]>> = {
   "@napi-rs/*": ["repository/"],
   "lz4-napi": ["repository/"],
   pino: ["lib/log.ts", "cli/"],
+  typebox: ["api/"],
   commander: ["cli/"],
 };
 
