@@ -51,8 +51,8 @@ export const homes: Readonly<Record<string, readonly string[]>> = {
   "@napi-rs/*": ["repository/"],
   "lz4-napi": ["repository/"],
   pino: ["lib/log.ts", "cli/"],
-  commander: ["cli/"],
   typebox: ["api/"],
+  commander: ["cli/"],
   croner: ["controller/plan/"],
 };
 

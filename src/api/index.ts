@@ -21,3 +21,49 @@ export { type RestorePoint, restorePoint } from "./v1alpha1/restore-point.ts";
 export { type RestoreRequest, restoreRequest } from "./v1alpha1/restore-request.ts";
 export { type VirtualMachineBackup, virtualMachineBackup } from "./v1alpha1/virtual-machine-backup.ts";
 export { durationMs, quantityBytes } from "./values.ts";
+/** What controller and agents say to each other: docs/operator.md as schemas, types and the controller's end of the channel. */
+export { type AgentAddress, AgentChannel, ChannelError, type ChannelErrorCode } from "./agent-channel.ts";
+export {
+  type AgentResult,
+  type FailedResult,
+  failedResult,
+  formatAgentResult,
+  MAX_RESULT_BYTES,
+  parseAgentResult,
+  type ResultDisk,
+  type SucceededResult,
+} from "./agent-result.ts";
+export {
+  type AgentProgress,
+  answerPlace,
+  bodyPlace,
+  type CaptureMessage,
+  type CapturesMessage,
+  CATALOG_PAGE,
+  type EmptyMessage,
+  type FrozenMessage,
+  parseEmpty,
+  parseFrozen,
+  type Phase,
+  phases,
+  type PointsPage,
+  SERVING_MS,
+  WAIT_MS,
+} from "./channel.ts";
+export { ContractError, type ContractErrorCode } from "./contract-error.ts";
+export { type FailureReason, failureReasons, isRetryable } from "./failure-reason.ts";
+export type { PointSummary } from "./point-summary.ts";
+export {
+  type BackupWork,
+  type BackupWorkSource,
+  type ForgetWork,
+  type InspectWork,
+  MAX_ORDER_BYTES,
+  parseWorkOrder,
+  type RestoreWork,
+  type RunIdentity,
+  type Work,
+  type WorkOrder,
+  workOrderSchema,
+  type WorkType,
+} from "./work-order.ts";
