@@ -22,7 +22,6 @@ export { type RestoreRequest, restoreRequest } from "./v1alpha1/restore-request.
 export { type VirtualMachineBackup, virtualMachineBackup } from "./v1alpha1/virtual-machine-backup.ts";
 export { durationMs, quantityBytes } from "./values.ts";
 /** What controller and agents say to each other: docs/operator.md as schemas, types and the controller's end of the channel. */
-export { type AgentAddress, AgentChannel, ChannelError, type ChannelErrorCode } from "./agent-channel.ts";
 export {
   type AgentResult,
   type FailedResult,
@@ -42,8 +41,12 @@ export {
   CATALOG_PAGE,
   type EmptyMessage,
   type FrozenMessage,
+  parseCapture,
+  parseCaptures,
   parseEmpty,
   parseFrozen,
+  parsePointsPage,
+  parseProgress,
   type Phase,
   phases,
   type PointsPage,

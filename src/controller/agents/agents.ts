@@ -1,10 +1,11 @@
-import { type AgentAddress, type AgentProgress, labels, parseWorkOrder } from "../../api/index.ts";
+import { type AgentProgress, labels, parseWorkOrder } from "../../api/index.ts";
 import { type Informer, isKubeError, type KubeClient } from "../../kube/index.ts";
 import { errorText } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { SealingKey } from "../../lib/sealed-message.ts";
 import { podState } from "../dispatch/pod-state.ts";
 import { type Pod, pods, secrets } from "../kinds.ts";
+import type { AgentAddress } from "./agent-channel.ts";
 import { followAgent, type GuestFreezer } from "./follower.ts";
 import type { AgentObjects } from "./job.ts";
 

@@ -1,7 +1,8 @@
-import { AgentChannel, type AgentAddress, type AgentProgress, ChannelError, type Phase } from "../../api/index.ts";
+import type { AgentProgress, Phase } from "../../api/index.ts";
 import { systemClock } from "../../lib/clock.ts";
 import { errorText } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
+import { type AgentAddress, AgentChannel, ChannelError } from "./agent-channel.ts";
 
 /** Who freezes and thaws a guest that an agent is about to back up. */
 export interface GuestFreezer {

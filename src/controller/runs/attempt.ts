@@ -3,8 +3,8 @@ import type { Pod } from "../kinds.ts";
 import type { RunResource } from "./run.ts";
 
 /** A pod's attempt is the number its name ends in. */
-export function attemptOf(pod: Pod): number {
-  return Number(/-(\d+)$/.exec(pod.metadata.name)?.[1] ?? 0);
+export function attemptOf({ metadata }: Pick<Pod, "metadata">): number {
+  return Number(/-(\d+)$/.exec(metadata.name)?.[1] ?? 0);
 }
 
 /** What a run's pods are to it. */

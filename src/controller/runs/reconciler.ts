@@ -27,41 +27,40 @@ interface Failure {
  * Brings a run, backup or restore, to its end through any number of attempts. Level-based: every step follows from the resource and its pods as they are, is
  * recorded before the next, and may be repeated by a controller that did not see it done.
  */
-export class RunReconciler<T extends RunResource> {
+export class RunReconciler {
   readonly #context: ControllerContext;
-  readonly #kind: RunKind<T>;
+  readonly #kind: RunKind;
 
-  constructor(context: ControllerContext, kind: RunKind<T>) {
+  constructor(context: ControllerContext, kind: RunKind) {
     this.#context = context;
     this.#kind = kind;
   }
 
   readonly reconcile: Reconcile = async (key, signal) => {
     const { agents } = this.#context;
-    const run = this.#kind.informer.lister.get(key);
-    await agents.removeStrangers(
-      `${this.#kind.resource.kind}/${key}`,
-      run?.metadata.deletionTimestamp === undefined ? run?.metadata.uid : undefined,
-      signal,
-    );
-    if (run === undefined || run.metadata.deletionTimestamp !== undefined) return undefined;
-    const uid = run.metadata.uid ?? "";
-    if (isDone(run)) {
-      await agents.remove(uid, signal);
-      return await this.#kind.afterEnd(run, signal);
-    }
-    const { current, over, next } = attemptsOf(run, agents.of(uid));
+    const known = this.#kind.informer.lister.get(key);
+    const run = known === undefined || isDeleting(known) ? null : known;
+    const uid = run?.metadata.uid ?? "";
+    await agents.removeStrangers(`${this.#kind.resource.kind}/${key}`, uid, signal);
+    if (run === null) return undefined;
+    if (!isDone(run)) return await this.#step(run, signal);
+    await agents.remove(uid, signal);
+    return await this.#kind.afterEnd(run, signal);
+  };
+
+  async #step(run: RunResource, signal: AbortSignal): Promise<Again> {
+    const { agents, now } = this.#context;
+    const { current, over, next } = attemptsOf(run, agents.of(run.metadata.uid ?? ""));
     for (const pod of over) await agents.removePod(pod, signal);
     if (current !== null) return await this.#look(run, current, signal);
     const named = run.status?.agentPod;
     if (named === undefined) return await this.#begin(run, next, signal);
     // The cache may be behind: only the server knows that a pod is gone.
-    const pod = await agents.find(named.namespace, named.name, signal);
-    if (pod !== null) return { againInMs: 1000 };
-    return await this.#attemptFailed(run, null, { ...lost("Deleted", "its pod was deleted"), at: this.#context.now() }, signal);
-  };
+    if ((await agents.find(named.namespace, named.name, signal)) !== null) return { againInMs: 1000 };
+    return await this.#attemptFailed(run, null, { ...lost("Deleted", "its pod was deleted"), at: now() }, signal);
+  }
 
-  async #begin(run: T, attempt: number, signal: AbortSignal): Promise<Again> {
+  async #begin(run: RunResource, attempt: number, signal: AbortSignal): Promise<Again> {
     const now = this.#context.now();
     const deadline = deadlineOf(run);
     const waitUntil = this.#backoffUntil(run);
@@ -96,19 +95,13 @@ export class RunReconciler<T extends RunResource> {
     return { againInMs: LOOK_MS };
   }
 
-  #backoffUntil(run: T): number {
+  #backoffUntil(run: RunResource): number {
     const { lastFailure, attempts = 0 } = run.status ?? {};
     return lastFailure === undefined ? 0 : Date.parse(lastFailure.time) + backoffAfter(attempts);
   }
 
-  async #look(run: T, pod: Pod, signal: AbortSignal): Promise<Again> {
-    // A pod that was made and not recorded: the controller that made it did not live to say so.
-    if (run.status?.agentPod?.name !== pod.metadata.name) {
-      const { name, namespace = "" } = pod.metadata;
-      const begun = { attempt: attemptOf(pod), pod: { name, namespace }, nodeName: pod.spec?.nodeName ?? null, more: {} };
-      await this.#write(run, (latest) => attemptBegun(latest, begun, { now: this.#context.now() }), signal);
-      return { againInMs: 0 };
-    }
+  async #look(run: RunResource, pod: Pod, signal: AbortSignal): Promise<Again> {
+    if (run.status?.agentPod?.name !== pod.metadata.name) return await this.#adopt(run, pod, signal);
     const state = podState(pod);
     if (state.phase === "reported") return await this.#reported(run, pod, state, signal);
     if (state.phase === "lost") {
@@ -118,7 +111,15 @@ export class RunReconciler<T extends RunResource> {
     return (await this.#abortIfNeeded(run, pod, signal)) ?? (await this.#goesOn(run, pod, { state, signal }));
   }
 
-  async #goesOn(run: T, pod: Pod, { state, signal }: { readonly state: PodState; readonly signal: AbortSignal }): Promise<Again> {
+  /** Records a pod that was made and not recorded: the controller that made it did not live to say so. */
+  async #adopt(run: RunResource, { metadata, spec }: Pod, signal: AbortSignal): Promise<Again> {
+    const { name, namespace = "" } = metadata;
+    const begun = { attempt: attemptOf({ metadata }), pod: { name, namespace }, nodeName: spec?.nodeName ?? null, more: {} };
+    await this.#write(run, (latest) => attemptBegun(latest, begun, { now: this.#context.now() }), signal);
+    return { againInMs: 0 };
+  }
+
+  async #goesOn(run: RunResource, pod: Pod, { state, signal }: { readonly state: PodState; readonly signal: AbortSignal }): Promise<Again> {
     const now = this.#context.now();
     if (state.phase === "starting") {
       const age = now.getTime() - Date.parse(pod.metadata.creationTimestamp ?? now.toISOString());
@@ -141,25 +142,22 @@ export class RunReconciler<T extends RunResource> {
     return { againInMs: LOOK_MS };
   }
 
-  async #writeProgress(run: T, pod: Pod, now: Date, signal: AbortSignal): Promise<void> {
-    const said = this.#context.agents.progress(pod);
-    const { totalBytes = 0, doneBytes = 0 } = said ?? {};
-    const percent = totalBytes === 0 ? 0 : Math.min(99, Math.floor((doneBytes * 100) / totalBytes));
-    const before = run.status?.progress;
-    const isNews = said !== null && totalBytes > 0 && this.#context.pace.allows(`progress/${run.metadata.uid ?? ""}`, LOOK_MS);
-    const progress = isNews ? { percent, doneBytes, totalBytes } : before;
-    const message = `attempt ${attemptOf(pod)} works on node ${pod.spec?.nodeName ?? "?"}`;
-    await this.#write(
-      run,
-      (latest) => ({
-        ...waiting(latest, { reason: this.#kind.words.busy, message }, { now }),
-        ...(progress === undefined ? {} : { progress }),
-      }),
-      signal,
-    );
+  async #writeProgress(run: RunResource, pod: Pod, now: Date, signal: AbortSignal): Promise<void> {
+    const progress = this.#news(run, pod);
+    const saying = { reason: this.#kind.words.busy, message: `attempt ${attemptOf(pod)} works on node ${pod.spec?.nodeName ?? "?"}` };
+    await this.#write(run, (latest) => ({ ...waiting(latest, saying, { now }), ...progress }), signal);
   }
 
-  async #abortIfNeeded(run: T, pod: Pod, signal: AbortSignal): Promise<Again | null> {
+  /** What the agent said of its progress, where it is time to say so again. */
+  #news(run: RunResource, pod: Pod): Pick<RunStatus, "progress"> {
+    const said = this.#context.agents.progress(pod);
+    if (said === null || said.totalBytes === 0) return {};
+    const { totalBytes, doneBytes } = said;
+    if (!this.#context.pace.allows(`progress/${run.metadata.uid ?? ""}`, LOOK_MS)) return {};
+    return { progress: { percent: Math.min(99, Math.floor((doneBytes * 100) / totalBytes)), doneBytes, totalBytes } };
+  }
+
+  async #abortIfNeeded(run: RunResource, pod: Pod, signal: AbortSignal): Promise<Again | null> {
     const now = this.#context.now();
     const abort = now >= deadlineOf(run) ? overdue(run, now) : await this.#kind.mustAbort(run, signal);
     if (abort === null) return null;
@@ -171,7 +169,7 @@ export class RunReconciler<T extends RunResource> {
   }
 
   async #reported(
-    run: T,
+    run: RunResource,
     pod: Pod,
     { message, finishedAt }: { readonly message: string; readonly finishedAt: string | null },
     signal: AbortSignal,
@@ -192,7 +190,7 @@ export class RunReconciler<T extends RunResource> {
     return undefined;
   }
 
-  async #attemptFailed(run: T, pod: Pod | null, failure: Failure, signal: AbortSignal): Promise<Again> {
+  async #attemptFailed(run: RunResource, pod: Pod | null, failure: Failure, signal: AbortSignal): Promise<Again> {
     const { attempts = 1 } = run.status ?? {};
     const now = this.#context.now();
     if (now >= deadlineOf(run)) return await this.#end(run, pod, overdue(run, failure.at, failure.message), signal);
@@ -212,7 +210,7 @@ export class RunReconciler<T extends RunResource> {
     return { againInMs: backoffAfter(attempts) };
   }
 
-  async #end(run: T, pod: Pod | null, failure: Failure, signal: AbortSignal): Promise<Again> {
+  async #end(run: RunResource, pod: Pod | null, failure: Failure, signal: AbortSignal): Promise<Again> {
     const agentLog = pod === null ? "" : await this.#context.agents.logTail(pod, signal);
     await this.#write(run, (latest) => failed(latest, { ...failure, agentLog }, { now: this.#context.now() }), signal);
     this.#say(run, "Warning", this.#kind.words.failed, `${failure.reason}: ${failure.message}`);
@@ -220,14 +218,14 @@ export class RunReconciler<T extends RunResource> {
     return undefined;
   }
 
-  async #write(run: T, next: (latest: T) => RunStatus, signal: AbortSignal): Promise<void> {
+  async #write(run: RunResource, next: (latest: RunResource) => RunStatus, signal: AbortSignal): Promise<void> {
     const { client } = this.#context;
     // What is done is done: a stale cache never writes over an end.
-    const guarded = (latest: T): T["status"] => (isDone(latest) ? latest.status : (next(latest) as T["status"]));
+    const guarded = (latest: RunResource): RunStatus | undefined => (isDone(latest) ? latest.status : next(latest));
     await applyStatus(client, this.#kind.resource, run, { next: guarded, signal });
   }
 
-  #say(run: T, type: "Normal" | "Warning", reason: string, note: string): void {
+  #say(run: RunResource, type: "Normal" | "Warning", reason: string, note: string): void {
     this.#context.events.record(run, { type, reason, action: this.#kind.words.action, note });
   }
 }
@@ -248,4 +246,8 @@ function lost(reason: string, message: string): Omit<Failure, "at"> {
 function overdue(run: RunResource, at: Date, last?: string): Failure {
   const message = `it was not done within ${run.spec.deadline}${last === undefined ? "" : `; at last: ${last}`}`;
   return { reason: "DeadlineExceeded", message, retryable: false, at };
+}
+
+function isDeleting({ metadata }: RunResource): boolean {
+  return metadata.deletionTimestamp !== undefined;
 }

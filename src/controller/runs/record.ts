@@ -1,4 +1,4 @@
-import { rfc3339 } from "../../api/index.ts";
+import { type ConditionStatus, rfc3339 } from "../../api/index.ts";
 import { conditionsAfter } from "../said.ts";
 import type { RunResource, RunStatus } from "./run.ts";
 
@@ -12,18 +12,14 @@ interface Saying {
   readonly message: string;
 }
 
-function withSucceeded(
-  run: RunResource,
-  status: "True" | "False" | "Unknown",
-  { reason, message }: Saying,
-  now: Date,
-  stalled = false,
-): RunStatus {
-  const kstatus = stalled ? "Stalled" : status === "Unknown" ? "Reconciling" : null;
+/** Its `Succeeded`, and kstatus's conditions with it: `Stalled` where somebody has to act, else `Reconciling` until it is done. */
+function withSucceeded(run: RunResource, status: ConditionStatus, said: Saying & { readonly stalls?: true }, now: Date): RunStatus {
+  const open = said.stalls ? "Stalled" : "Reconciling";
+  const say = { type: "Succeeded", status, reason: said.reason, message: cut(said.message, 4096) };
   return {
     ...run.status,
     observedGeneration: run.metadata.generation ?? 0,
-    conditions: conditionsAfter(run, [{ type: "Succeeded", status, reason, message: cut(message, 4096) }], kstatus, now),
+    conditions: conditionsAfter(run, [say], status === "Unknown" ? open : null, now),
   };
 }
 
@@ -34,7 +30,7 @@ export function waiting(run: RunResource, saying: Saying, { now }: Moment): RunS
 
 /** Somebody has to change something first. */
 export function stalled(run: RunResource, saying: Saying, { now }: Moment): RunStatus {
-  return withSucceeded(run, "Unknown", saying, now, true);
+  return withSucceeded(run, "Unknown", { ...saying, stalls: true }, now);
 }
 
 export function attemptBegun(
@@ -121,8 +117,10 @@ function failureOf(
   };
 }
 
-function withoutAgent({ agentPod: _, ...status }: RunStatus): RunStatus {
-  return status;
+function withoutAgent(status: RunStatus): RunStatus {
+  const rest = { ...status };
+  delete (rest as { agentPod?: unknown }).agentPod;
+  return rest;
 }
 
 function cut(text: string, length: number): string {

@@ -38,7 +38,7 @@ export type Preparation =
 export type Completion = { readonly message: string; readonly warnings: readonly string[]; readonly status: object } | null;
 
 /** What makes backups and restores different. */
-export interface RunKind<T extends RunResource> {
+export interface RunKind<T extends RunResource = RunResource> {
   readonly resource: ResourceKind<T>;
   readonly informer: Informer<T>;
   readonly work: WorkType;
