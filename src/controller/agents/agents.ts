@@ -13,6 +13,8 @@ import type { AgentObjects } from "./job.ts";
 export const BY_RUN = "run";
 /** And by `<kind>/<namespace>/<name>` of the resource, which may be gone. */
 export const BY_OWNER = "owner";
+/** Label: what a pod is for. */
+const WORK = "thinstream.dev/work";
 
 export interface AgentsOptions {
   readonly client: KubeClient;
@@ -45,6 +47,11 @@ export class Agents {
   /** A run's pods as the cache has them. */
   of(uid: string): readonly Pod[] {
     return this.#options.pods.lister.byIndex(BY_RUN, uid);
+  }
+
+  /** Those that do its work, without the holders of its volumes. */
+  workers(uid: string): readonly Pod[] {
+    return this.of(uid).filter(({ metadata }) => metadata.labels?.[WORK] !== "hold");
   }
 
   /** A pod that the cache need not know yet; null where there is none. */

@@ -50,7 +50,7 @@ export class RunReconciler {
 
   async #step(run: RunResource, signal: AbortSignal): Promise<Again> {
     const { agents, now } = this.#context;
-    const { current, over, next } = attemptsOf(run, agents.of(run.metadata.uid ?? ""));
+    const { current, over, next } = attemptsOf(run, agents.workers(run.metadata.uid ?? ""));
     for (const pod of over) await agents.removePod(pod, signal);
     if (current !== null) return await this.#look(run, current, signal);
     const named = run.status?.agentPod;
@@ -177,7 +177,7 @@ export class RunReconciler {
     const at = finishedAt === null ? this.#context.now() : new Date(finishedAt);
     const result = read(message);
     if (result.outcome === "Failed") return await this.#attemptFailed(run, pod, { ...result, at }, signal);
-    const completion = await this.#kind.completed(run, result, pod, signal);
+    const completion = await this.#kind.completed(run, result, signal);
     if (completion === null) return { againInMs: 1000 };
     await this.#write(run, (latest) => succeeded(latest, { ...completion, at }, { now: this.#context.now() }), signal);
     this.#say(

@@ -3,7 +3,6 @@ import type { Informer, KubeObject, ResourceKind } from "../../kube/index.ts";
 import type { GuestFreezer } from "../agents/follower.ts";
 import type { AgentObjects } from "../agents/job.ts";
 import type { Condition } from "../../api/index.ts";
-import type { Pod } from "../kinds.ts";
 
 /** The status that backups and restores have in common. */
 export interface RunStatus {
@@ -54,7 +53,7 @@ export interface RunKind<T extends RunResource = RunResource> {
   freezer(run: T): GuestFreezer | null;
   /** Why a run under way has to end now; null where it goes on. */
   mustAbort(run: T, signal: AbortSignal): Promise<{ readonly reason: string; readonly message: string } | null>;
-  completed(run: T, result: SucceededResult, pod: Pod, signal: AbortSignal): Promise<Completion>;
+  completed(run: T, result: SucceededResult, signal: AbortSignal): Promise<Completion>;
   /** How a failure that the agent named reads as a reason of `Succeeded`. */
   reasonOf(failure: string): string;
   /** What is left once the run is done, one way or the other. Resolves with when to look again. */
