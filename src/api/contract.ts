@@ -27,7 +27,7 @@ export function parseContract<S extends TSchema>(schema: S, bytes: Uint8Array | 
 
 /** A value that is as the schema says. Throws `ContractError`. */
 export function checkContract<S extends TSchema>(schema: S, value: unknown, what: string): Static<S> {
-  if (isObject(value) && isObject(schema) && "version" in keywords(schema).properties && value["version"] !== 1)
+  if (isObject(value) && isObject(schema) && "version" in keywords(schema).properties && "version" in value && value["version"] !== 1)
     throw new ContractError("version", `${what} is not of version 1: controller and agent are of different releases`);
   if (!Check(schema, value)) throw new ContractError("invalid", `${what} is invalid: ${complaint(schema, value, "")}`);
   return value;
