@@ -13,16 +13,9 @@ type Requirement = NonNullable<LabelSelector["matchExpressions"]>[number];
 
 function meets({ key, operator, values = [] }: Requirement, has: Readonly<Record<string, string>>): boolean {
   const value = Object.hasOwn(has, key) ? has[key] : undefined;
-  switch (operator) {
-    case "In":
-      return value !== undefined && values.includes(value);
-    case "NotIn":
-      return value === undefined || !values.includes(value);
-    case "Exists":
-      return value !== undefined;
-    case "DoesNotExist":
-      return value === undefined;
-  }
+  const isListed = value !== undefined && values.includes(value);
+  const met = { In: isListed, NotIn: !isListed, Exists: value !== undefined, DoesNotExist: value === undefined };
+  return met[operator];
 }
 
 export type Access =

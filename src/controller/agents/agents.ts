@@ -113,7 +113,7 @@ export class Agents {
     if (state.phase !== "running") return null;
     const secret = await this.#options.client.get(secrets, { name: pod.metadata.name, namespace: this.#options.namespace }, { signal });
     const { channel } = parseWorkOrder(Buffer.from(secret.data?.["order.json"] ?? "", "base64"));
-    return { host: state.address, port: channel.port, key: new SealingKey(Buffer.from(channel.key, "base64")) };
+    return { host: state.address, port: channel.port, key: SealingKey.fromBase64(channel.key) };
   }
 
   /** What an agent that is followed said last. */

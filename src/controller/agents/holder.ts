@@ -1,6 +1,7 @@
-import { isKubeError, type KubeObject } from "../../kube/index.ts";
+import { isKubeError, type KubeObject, type Manifest } from "../../kube/index.ts";
 import type { ControllerContext } from "../context.ts";
 import { podState } from "../dispatch/pod-state.ts";
+import { identityOf } from "../identity.ts";
 import { type Pod, pods } from "../kinds.ts";
 import { type HeldVolume, holderPod } from "../plan/holder-pod.ts";
 import { workName } from "../plan/pod.ts";
@@ -24,35 +25,31 @@ export type Held =
 const HOLD_SECONDS = 7 * 24 * 3600;
 
 /** Sees to it that a holder has the volumes: one for all attempts of a run. It goes with the run's other pods. */
-export async function ensureHolder({ client, agents, config }: ControllerContext, hold: Hold, signal: AbortSignal): Promise<Held> {
-  const owner = ownerOf({ owner: hold.owner, attempt: 0 });
-  const name = workName("hold", owner);
-  const there = await agents.find(hold.namespace, name, signal);
+export async function ensureHolder(context: ControllerContext, hold: Hold, signal: AbortSignal): Promise<Held> {
+  const name = workName("hold", ownerOf({ owner: hold.owner, attempt: 0 }));
+  const there = await context.agents.find(hold.namespace, name, signal);
+  const called = `the holder ${hold.namespace}/${name} of its volumes`;
   if (there === null) {
-    await create();
-    return { kind: "wait", message: `the holder ${hold.namespace}/${name} of its volumes starts` };
+    await create(context, hold, signal);
+    return { kind: "wait", message: `${called} starts` };
   }
   const state = podState(there);
   if (state.phase === "lost" || state.phase === "reported") {
-    await agents.removePod(there, signal);
-    return { kind: "wait", message: `the holder ${hold.namespace}/${name} of its volumes was lost and is made anew` };
+    await context.agents.removePod(there, signal);
+    return { kind: "wait", message: `${called} was lost and is made anew` };
   }
-  const { nodeName } = there.spec ?? {};
-  if (!isRunning(there) || nodeName === undefined) {
-    const problem = state.phase === "starting" ? state.problem?.message : undefined;
-    return {
-      kind: "wait",
-      message: `the holder ${hold.namespace}/${name} waits for its volumes${problem === undefined ? "" : `: ${problem}`}`,
-    };
-  }
-  return { kind: "held", nodeName, podUid: there.metadata.uid ?? "" };
+  const nodeName = isRunning(there) ? there.spec?.nodeName : undefined;
+  if (nodeName !== undefined) return { kind: "held", nodeName, podUid: identityOf(there).uid };
+  const problem = state.phase === "starting" && state.problem !== null ? `: ${state.problem.message}` : "";
+  return { kind: "wait", message: `${called} waits for them${problem}` };
+}
 
-  async function create(): Promise<void> {
-    const manifest = holderPod({ ...hold, owner, deadlineSeconds: HOLD_SECONDS }, config.pods);
-    await client.create(pods, manifest as unknown as Parameters<typeof client.create>[1], { signal }).catch((thrown: unknown) => {
-      if (!isKubeError(thrown, "already-exists")) throw thrown;
-    });
-  }
+async function create({ client, config }: ControllerContext, hold: Hold, signal: AbortSignal): Promise<void> {
+  const owner = ownerOf({ owner: hold.owner, attempt: 0 });
+  const manifest: Manifest = { ...holderPod({ ...hold, owner, deadlineSeconds: HOLD_SECONDS }, config.pods) };
+  await client.create(pods, manifest, { signal }).catch((thrown: unknown) => {
+    if (!isKubeError(thrown, "already-exists")) throw thrown;
+  });
 }
 
 function isRunning({ metadata, status }: Pod): boolean {

@@ -1,6 +1,7 @@
 import type { VirtualMachineBackup } from "../../api/index.ts";
 import type { ControllerContext } from "../context.ts";
 import { planStarts, type Run } from "../plan/concurrency.ts";
+import { identityOf } from "../identity.ts";
 import { isDone } from "../said.ts";
 
 /** Why a run may not start yet; null where it may. @param node it would run on, where that is known */
@@ -31,17 +32,14 @@ function isHeldBack({ status }: VirtualMachineBackup): boolean {
   return reason !== undefined && reason !== "WaitingForSlot" && reason !== "NotStarted";
 }
 
-function asRun({ metadata, spec }: VirtualMachineBackup, node: string | null): Run {
-  const { virtualMachine, libvirt } = spec.source;
-  return {
-    id: metadata.uid ?? "",
-    machine:
-      virtualMachine === undefined
-        ? `${libvirt?.nodeName ?? ""}:${libvirt?.domain ?? ""}`
-        : `${metadata.namespace ?? ""}/${virtualMachine.name}`,
-    policy: spec.policyRef?.name ?? null,
-    node,
-    repository: spec.repositoryRef.name,
-    createdAt: new Date(metadata.creationTimestamp ?? 0),
-  };
+function asRun(run: VirtualMachineBackup, node: string | null): Run {
+  const { spec } = run;
+  const { uid: id, createdAt } = identityOf(run);
+  return { id, machine: machineName(run), policy: spec.policyRef?.name ?? null, node, repository: spec.repositoryRef.name, createdAt };
+}
+
+function machineName(run: VirtualMachineBackup): string {
+  const { virtualMachine, libvirt } = run.spec.source;
+  if (virtualMachine !== undefined) return `${identityOf(run).namespace}/${virtualMachine.name}`;
+  return libvirt === undefined ? "" : `${libvirt.nodeName}:${libvirt.domain}`;
 }

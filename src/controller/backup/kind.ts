@@ -6,10 +6,11 @@ import { ensureHolder } from "../agents/holder.ts";
 import { agentObjects } from "../agents/objects.ts";
 import type { ControllerContext } from "../context.ts";
 import { backups } from "../kinds.ts";
+import { identityOf } from "../identity.ts";
 import { gatherFacts } from "../kubevirt/gather.ts";
 import { instanceFreezer } from "../kubevirt/freezer.ts";
 import { mustAbort, type UnderWay } from "../plan/kubevirt/obstacles.ts";
-import { createMirror, mirror, mirrorRef } from "../repository/mirror.ts";
+import { createMirror, mirror, mirrorRef } from "../catalog/mirror.ts";
 import { deadlineOf } from "../runs/attempt.ts";
 import type { Completion, Preparation, RunKind } from "../runs/run.ts";
 import { waitsForSlot } from "./admission.ts";
@@ -143,18 +144,20 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
   }
 
   /** The new point's RestorePoint; left to the repository's next sync where the agent's message had no room for all disks. */
-  async #mirror(run: VirtualMachineBackup, { point, disks, omitted }: SucceededResult, signal: AbortSignal): Promise<string | null> {
-    if (point === undefined || disks === undefined || (omitted?.disks ?? 0) > 0) return null;
+  async #mirror(
+    run: VirtualMachineBackup,
+    { point, disks = [], omitted }: SucceededResult,
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    if (point === undefined || disks.length === 0 || (omitted?.disks ?? 0) > 0) return null;
     const { client, caches, config } = this.#context;
-    const { virtualMachine, libvirt } = run.spec.source;
-    const namespace = run.metadata.namespace ?? "";
-    const vm = { name: virtualMachine === undefined ? (libvirt?.domain ?? "") : `${namespace}/${virtualMachine.name}`, uid: null };
     const repository = run.spec.repositoryRef.name;
     const homes = { has: (name: string): boolean => caches.namespaces.lister.get(name) !== undefined };
-    const ref = mirrorRef(repository, { ...point, vm }, homes, config.namespace);
-    const source = this.#sourceOf(run);
-    const annotations = source?.bitmaps === null || source === null ? {} : { [bitmapsAnnotation]: JSON.stringify(source.bitmaps) };
-    const made = await createMirror(client, mirror(repository, { ...point, vm, disks }, ref), annotations, signal);
+    const mirrored = { ...point, vm: { name: nameInRepository(run), uid: null }, disks };
+    const ref = mirrorRef(repository, mirrored, { homes, home: config.namespace });
+    const bitmaps = this.#sourceOf(run)?.bitmaps ?? null;
+    const annotations = bitmaps === null ? {} : { [bitmapsAnnotation]: JSON.stringify(bitmaps) };
+    const made = await createMirror(client, mirror(repository, mirrored, ref), { annotations, signal });
     return made.metadata.name;
   }
 
@@ -176,4 +179,9 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     await this.#context.client.delete(backups, run.metadata, { uid: run.metadata.uid, signal });
     return undefined;
   }
+}
+
+function nameInRepository(run: VirtualMachineBackup): string {
+  const { virtualMachine, libvirt } = run.spec.source;
+  return virtualMachine === undefined ? (libvirt?.domain ?? "") : `${identityOf(run).namespace}/${virtualMachine.name}`;
 }

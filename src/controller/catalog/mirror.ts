@@ -1,5 +1,5 @@
 import { labels, labelValue, type PointSummary, type RestorePoint, restorePointName } from "../../api/index.ts";
-import { isKubeError, type KubeClient, type Manifest } from "../../kube/index.ts";
+import { type CallOptions, isKubeError, type KubeClient, type Manifest } from "../../kube/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
 import { restorePoints } from "../kinds.ts";
 
@@ -10,6 +10,9 @@ const CONSISTENCIES = { filesystem: "Filesystem", crash: "Crash", offline: "Offl
 export type MirroredPoint = Pick<PointSummary, "id" | "time" | "level" | "consistency" | "vm"> & {
   readonly disks: readonly { readonly name: string; readonly size: number }[];
 };
+
+/** A RestorePoint as it is made. */
+export type MirrorManifest = Manifest & { readonly metadata: { readonly name: string; readonly namespace: string } };
 
 /** A machine's name in the repository, taken apart: `<namespace>/<name>`, or a libvirt domain's name. */
 export function machineOf(name: string): { readonly name: string; readonly namespace?: string } {
@@ -22,8 +25,7 @@ export function machineOf(name: string): { readonly name: string; readonly names
 export function mirrorRef(
   repository: string,
   { id, time, vm }: Pick<MirroredPoint, "id" | "time" | "vm">,
-  homes: { has(name: string): boolean },
-  home: string,
+  { homes, home }: { readonly homes: { has(name: string): boolean }; readonly home: string },
 ): { name: string; namespace: string } {
   const machine = machineOf(vm.name);
   const namespace = machine.namespace !== undefined && homes.has(machine.namespace) ? machine.namespace : home;
@@ -35,7 +37,7 @@ export function mirror(
   repository: string,
   point: MirroredPoint,
   ref: { readonly name: string; readonly namespace: string },
-): Manifest & { readonly metadata: { readonly name: string; readonly namespace: string } } {
+): MirrorManifest {
   const machine = machineOf(point.vm.name);
   const sizeBytes = point.disks.reduce((sum, { size }) => sum + size, 0);
   return {
@@ -54,21 +56,20 @@ export function mirror(
       sizeBytes,
       size: formatBytes(sizeBytes),
     },
-  } as Manifest & { readonly metadata: { readonly name: string; readonly namespace: string } };
+  };
 }
 
 /** Makes a point's mirror, once. Resolves with it, made now or before. */
 export async function createMirror(
   client: KubeClient,
-  manifest: ReturnType<typeof mirror>,
-  annotations: Readonly<Record<string, string>>,
-  signal: AbortSignal,
+  manifest: MirrorManifest,
+  { annotations, ...options }: CallOptions & { readonly annotations: Readonly<Record<string, string>> },
 ): Promise<RestorePoint> {
   const annotated = { ...manifest, metadata: { ...manifest.metadata, ...(Object.keys(annotations).length > 0 ? { annotations } : {}) } };
   try {
-    return await client.create(restorePoints, annotated, { signal });
+    return await client.create(restorePoints, annotated, options);
   } catch (thrown) {
     if (!isKubeError(thrown, "already-exists")) throw thrown;
-    return await client.get(restorePoints, manifest.metadata, { signal });
+    return await client.get(restorePoints, manifest.metadata, options);
   }
 }
