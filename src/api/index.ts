@@ -53,6 +53,7 @@ export {
   SERVING_MS,
   WAIT_MS,
 } from "./channel.ts";
+export { type ControllerConfigFile, parseControllerConfig } from "./controller-config.ts";
 export { ContractError, type ContractErrorCode } from "./contract-error.ts";
 export { type FailureReason, failureReasons, isRetryable } from "./failure-reason.ts";
 export type { PointSummary } from "./point-summary.ts";

@@ -8,6 +8,11 @@ export class Pace {
     this.#most = most;
   }
 
+  /** When it last happened, on `performance.now()`'s clock; null where that is not remembered. */
+  last(name: string): number | null {
+    return this.#last.get(name) ?? null;
+  }
+
   /** Whether it may happen now, that is, whether it last did at least `everyMs` ago. Counts as happening. */
   allows(name: string, everyMs: number): boolean {
     const now = performance.now();

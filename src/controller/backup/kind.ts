@@ -45,8 +45,8 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     this.#context = context;
   }
 
-  get informer(): ControllerContext["caches"]["backups"] {
-    return this.#context.caches.backups;
+  known(key: string): VirtualMachineBackup | undefined {
+    return this.#context.caches.backups.lister.get(key);
   }
 
   async prepare(run: VirtualMachineBackup, attempt: number, signal: AbortSignal): Promise<Preparation> {
@@ -144,11 +144,7 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
   }
 
   /** The new point's RestorePoint; left to the repository's next sync where the agent's message had no room for all disks. */
-  async #mirror(
-    run: VirtualMachineBackup,
-    { point, disks = [], omitted }: SucceededResult,
-    signal: AbortSignal,
-  ): Promise<string | null> {
+  async #mirror(run: VirtualMachineBackup, { point, disks = [], omitted }: SucceededResult, signal: AbortSignal): Promise<string | null> {
     if (point === undefined || disks.length === 0 || (omitted?.disks ?? 0) > 0) return null;
     const { client, caches, config } = this.#context;
     const repository = run.spec.repositoryRef.name;

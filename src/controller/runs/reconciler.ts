@@ -38,7 +38,7 @@ export class RunReconciler {
 
   readonly reconcile: Reconcile = async (key, signal) => {
     const { agents } = this.#context;
-    const known = this.#kind.informer.lister.get(key);
+    const known = this.#kind.known(key);
     const run = known === undefined || isDeleting(known) ? null : known;
     const uid = run?.metadata.uid ?? "";
     await agents.removeStrangers(`${this.#kind.resource.kind}/${key}`, uid, signal);

@@ -1,5 +1,5 @@
 import type { SucceededResult, WorkType } from "../../api/index.ts";
-import type { Informer, KubeObject, ResourceKind } from "../../kube/index.ts";
+import type { KubeObject, ResourceKind } from "../../kube/index.ts";
 import type { GuestFreezer } from "../agents/follower.ts";
 import type { AgentObjects } from "../agents/job.ts";
 import type { Condition } from "../../api/index.ts";
@@ -39,7 +39,8 @@ export type Completion = { readonly message: string; readonly warnings: readonly
 /** What makes backups and restores different. */
 export interface RunKind<T extends RunResource = RunResource> {
   readonly resource: ResourceKind<T>;
-  readonly informer: Informer<T>;
+  /** as the cache has it */
+  known(key: string): T | undefined;
   readonly work: WorkType;
   /** reasons of `Succeeded`, and a word for events */
   readonly words: {
