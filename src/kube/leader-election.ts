@@ -3,7 +3,7 @@ import { anySignal, withTimeout } from "../lib/abort.ts";
 import { systemClock } from "../lib/clock.ts";
 import { type Logger, silentLogger } from "../lib/logger.ts";
 import type { KubeClient } from "./client.ts";
-import { KubeError, isKubeError } from "./errors.ts";
+import { isKubeError } from "./errors.ts";
 import { type Lease, holderOf, leases, microTime } from "./lease.ts";
 
 export interface LeaderElectionOptions {
@@ -216,8 +216,8 @@ export class LeaderElection {
   }
 
   #hasExpired({ lease, at }: Observed): boolean {
-    const seconds = lease.spec?.leaseDurationSeconds;
-    if (seconds === undefined) throw new KubeError("invalid", `the lease ${this.#options.name} does not say for how long it is held`);
+    // One made by hand may not say for how long it is held.
+    const seconds = lease.spec?.leaseDurationSeconds ?? this.#options.leaseMs / 1000;
     return performance.now() >= at + seconds * 1000;
   }
 }

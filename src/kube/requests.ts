@@ -70,15 +70,14 @@ export class Requests {
   async stream(call: Call, options: CallOptions): Promise<IncomingMessage> {
     const { signal, lane = "normal", timeoutMs = this.#timeoutMs } = options;
     await this.#limiter.take(lane, signal);
-    const given = new AbortController();
+    const late = new AbortController();
+    const during = anySignal(late.signal, signal);
     try {
-      return await withTimeout({ ms: timeoutMs, what: "the API server's answer", signal }, async (waiting) => {
-        waiting.addEventListener("abort", () => given.abort(waiting.reason), { once: true });
-        const answer = await this.#transport.send({ ...call, signal: anySignal(given.signal, signal) });
-        return await accepted(call, answer);
-      });
+      return await withTimeout({ ms: timeoutMs, what: "the API server's answer", signal }, async () =>
+        accepted(call, await this.#transport.send({ ...call, signal: during })),
+      );
     } catch (thrown) {
-      given.abort(thrown);
+      late.abort(thrown);
       signal?.throwIfAborted();
       throw networkError(call.doing, thrown);
     }
