@@ -116,7 +116,7 @@ export class LeaderElection {
   async #tryAcquire(signal: AbortSignal): Promise<boolean> {
     const { namespace, name, identity, renewDeadlineMs } = this.#options;
     const begun = performance.now();
-    const call = { signal, timeoutMs: renewDeadlineMs };
+    const call = { signal, timeoutMs: renewDeadlineMs, lane: "urgent" as const };
     try {
       this.#observe(await this.#client.get(leases, { namespace, name }, call));
     } catch (thrown) {
@@ -153,15 +153,16 @@ export class LeaderElection {
   async #renew(signal: AbortSignal): Promise<boolean> {
     const { namespace, name, identity } = this.#options;
     const begun = performance.now();
+    const call = { signal, lane: "urgent" as const };
     const known = this.#observed?.lease;
     if (
       known !== undefined &&
-      (await this.#write(begun, () => this.#client.replace(leases, { ...known, spec: this.#spec(known) }, { signal })))
+      (await this.#write(begun, () => this.#client.replace(leases, { ...known, spec: this.#spec(known) }, call)))
     ) {
       return true;
     }
     try {
-      const lease = await this.#client.get(leases, { namespace, name }, { signal });
+      const lease = await this.#client.get(leases, { namespace, name }, call);
       this.#observe(lease);
       // Ours still, in a version we have not seen: an answer to us was lost. The next try renews it.
       return holderOf(lease) === identity;
@@ -190,7 +191,7 @@ export class LeaderElection {
     if (known === undefined || holderOf(known) !== this.#options.identity) return;
     const spec = { ...this.#spec(known), holderIdentity: "", leaseDurationSeconds: 1 };
     try {
-      await this.#client.replace(leases, { ...known, spec }, { timeoutMs: this.#options.retryMs });
+      await this.#client.replace(leases, { ...known, spec }, { timeoutMs: this.#options.retryMs, lane: "urgent" });
       this.#logger.info({}, "leadership given back");
     } catch (err) {
       this.#logger.warn({ err }, `the lease could not be given back, others wait until it has expired: ${errorText(err)}`);

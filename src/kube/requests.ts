@@ -19,7 +19,7 @@ export interface CallOptions {
 export interface RequestOptions extends Partial<RateLimits> {
   /** milliseconds; default 30,000 */
   readonly timeoutMs?: number;
-  /** Requests on their way at once, the low lane's among them; default 32. */
+  /** Requests of the normal lane on their way at once; default 32. */
   readonly concurrency?: number;
   readonly userAgent?: string;
 }
@@ -32,8 +32,8 @@ export interface Call extends Omit<Exchange, "signal"> {
 }
 
 const MAX_ANSWER = 64 * 1024 * 1024;
-/** Requests of the low lane on their way at once. */
-const LOW_CONCURRENCY = 4;
+/** Requests of the urgent and of the low lane on their way at once, each. */
+const FEW = 4;
 
 /** Requests with all that is around them: their turn, their time, what the server asks to wait, and errors in the words of this module. */
 export class Requests {
@@ -46,7 +46,11 @@ export class Requests {
     const { timeoutMs = 30_000, concurrency = 32, qps = 50, burst = 100, userAgent = "thinstream" } = options;
     this.#transport = new Transport(credentials, userAgent);
     this.#limiter = new RateLimiter({ qps, burst });
-    this.#slots = { normal: new Semaphore(concurrency), low: new Semaphore(Math.min(LOW_CONCURRENCY, concurrency)) };
+    this.#slots = {
+      urgent: new Semaphore(FEW),
+      normal: new Semaphore(concurrency),
+      low: new Semaphore(Math.min(FEW, concurrency)),
+    };
     this.#timeoutMs = timeoutMs;
   }
 

@@ -117,6 +117,21 @@ describe.skipIf(skipWithout("cluster"))("leadership", () => {
     expect(await bereft.done).toBeInstanceOf(LeadershipLostError);
   });
 
+  test("is kept while the client has more to do than it may", async () => {
+    const busy = await connectKube({ kubeconfig: plane.admin.kubeconfig, qps: 5, burst: 5 });
+    clients.push(busy);
+    const leader = candidate(2, "busy");
+    await eventually(() => leader.begun !== null);
+    const aborter = new AbortController();
+    const calls = Array.from({ length: 500 }, () => failureOf(busy.serverVersion({ signal: aborter.signal })).catch(() => "answered"));
+    await new Promise((resolve) => setTimeout(resolve, 2 * times.renewDeadlineMs));
+    expect([leader.told, leader.election.isLeader]).toEqual([null, true]);
+    aborter.abort(new Error("enough"));
+    await Promise.all(calls);
+    leader.stop.abort();
+    expect(await leader.done).toBe("ended");
+  });
+
   test("is given back when the work ends or fails by itself", async () => {
     const make = (): LeaderElection =>
       new LeaderElection(clients[0] as KubeClient, { namespace: "default", name: "short", identity: "me", ...times });

@@ -138,7 +138,7 @@ describe("the rate of requests", () => {
   test("is a burst, then so many a second, the normal lane first, the low lane never the last of the burst", async () => {
     const limiter = new RateLimiter({ qps: 10, burst: 10 });
     const passed: string[] = [];
-    const pass = (lane: "normal" | "low"): void => void limiter.take(lane).then(() => passed.push(lane));
+    const pass = (lane: "urgent" | "normal" | "low"): void => void limiter.take(lane).then(() => passed.push(lane));
     for (let times = 0; times < 20; times += 1) pass("low");
     await vi.advanceTimersByTimeAsync(0);
     expect(passed).toHaveLength(5);
@@ -147,7 +147,10 @@ describe("the rate of requests", () => {
     expect(passed.slice(5)).toEqual(Array.from({ length: 5 }, () => "normal"));
     await vi.advanceTimersByTimeAsync(250);
     expect(passed.slice(10)).toEqual(["normal", "normal"]);
-    await vi.advanceTimersByTimeAsync(2000);
+    for (const lane of ["low", "normal", "urgent"] as const) pass(lane);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(passed.splice(12)).toEqual(["urgent", "normal"]);
+    await vi.advanceTimersByTimeAsync(2500);
     expect(passed.slice(12).length).toBeGreaterThanOrEqual(15);
     expect(new Set(passed.slice(12))).toEqual(new Set(["low"]));
     expect(limiter.waiting("low")).toBe(0);

@@ -4,10 +4,10 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import type { RequestOptions } from "../../src/kube/requests.ts";
 import type { ResourceKind } from "../../src/kube/index.ts";
-import { KubeClient } from "../../src/kube/index.ts";
+import { Informer, KubeClient } from "../../src/kube/index.ts";
 
 const things: ResourceKind = { group: "", version: "v1", plural: "things", kind: "Thing", namespaced: false };
 const thing = JSON.stringify({ apiVersion: "v1", kind: "Thing", metadata: { name: "a" } });
@@ -135,6 +135,57 @@ describe("on the wire, a client", () => {
     expect(performance.now() - since).toBeLessThan(150);
     expect((await watch.next()).value).toMatchObject({ object: { metadata: { resourceVersion: "2" } } });
     expect(await failureOf(watch.next())).toMatchObject({ code: "unavailable", message: expect.stringContaining("no JSON") as string });
+  });
+
+  /** Follows a server that lists `names(n)` at the n-th list and answers watches by `watch`. */
+  async function follow(names: (lists: number) => string[], watch: (response: ServerResponse) => void) {
+    const counts = { lists: 0, watches: 0 };
+    const { client } = await serve((response, { url = "" }) => {
+      if (url.includes("watch=true")) {
+        counts.watches += 1;
+        return watch(response);
+      }
+      counts.lists += 1;
+      const items = names(counts.lists).map((name) => ({ metadata: { name, resourceVersion: String(1000 / counts.lists) } }));
+      response.end(JSON.stringify({ metadata: { resourceVersion: String(1000 / counts.lists) }, items }));
+    });
+    const told: string[] = [];
+    const informer = new Informer(client, things, { silenceMs: 400 });
+    informer.subscribe({
+      added: ({ metadata }) => told.push(`+${metadata.name}`),
+      deleted: ({ metadata }) => told.push(`-${metadata.name}`),
+    });
+    const aborter = new AbortController();
+    const running = informer.run(aborter.signal);
+    ends.unshift(async () => {
+      aborter.abort();
+      await running;
+    });
+    return { told, counts };
+  }
+
+  test("lists anew where a watch never says a word: the server's data may be older than what was seen", async () => {
+    const { told } = await follow(
+      (lists) => (lists === 1 ? ["a", "b"] : ["a"]),
+      (response) => response.flushHeaders(),
+    );
+    await vi.waitFor(() => expect(told).toContain("-b"), 5000);
+    expect(told).toEqual(["+a", "+b", "-b"]);
+  });
+
+  test.each<[string, (response: ServerResponse) => void]>([
+    ["forgets at once", (response) => response.writeHead(410).end("{}")],
+    [
+      "forgets by an event",
+      (response) => response.end(`${JSON.stringify({ type: "ERROR", object: { code: 410, message: "too old" } })}\n`),
+    ],
+    ["ends every watch at once", (response) => response.end()],
+    ["refuses every watch", (response) => response.writeHead(403).end("{}")],
+  ])("does not storm a server that %s", async (_, watch) => {
+    const { counts } = await follow(() => ["a"], watch);
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    expect(counts.watches).toBeGreaterThanOrEqual(2);
+    expect(counts.lists + counts.watches).toBeLessThan(14);
   });
 
   test("asks for the end of a container's log", async () => {
