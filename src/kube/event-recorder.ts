@@ -65,7 +65,8 @@ export class EventRecorder {
     const namespace = metadata.namespace ?? "default";
     const now = microTime(systemClock.now());
     const event = {
-      metadata: { name: `${name.slice(0, 230)}.${randomBytes(8).toString("hex")}`, namespace },
+      // Cut where a name may end.
+      metadata: { name: `${name.slice(0, 230).replace(/[.-]+$/, "")}.${randomBytes(8).toString("hex")}`, namespace },
       eventTime: now,
       reportingController: this.#options.controller,
       reportingInstance: this.#options.instance.slice(0, 128),

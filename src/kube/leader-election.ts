@@ -3,7 +3,7 @@ import { anySignal, withTimeout } from "../lib/abort.ts";
 import { systemClock } from "../lib/clock.ts";
 import { type Logger, silentLogger } from "../lib/logger.ts";
 import type { KubeClient } from "./client.ts";
-import { KubeError, isKubeError } from "./errors.ts";
+import { isKubeError } from "./errors.ts";
 import { type Lease, holderOf, leases, microTime } from "./lease.ts";
 
 export interface LeaderElectionOptions {
@@ -116,7 +116,7 @@ export class LeaderElection {
   async #tryAcquire(signal: AbortSignal): Promise<boolean> {
     const { namespace, name, identity, renewDeadlineMs } = this.#options;
     const begun = performance.now();
-    const call = { signal, timeoutMs: renewDeadlineMs };
+    const call = { signal, timeoutMs: renewDeadlineMs, lane: "urgent" as const };
     try {
       this.#observe(await this.#client.get(leases, { namespace, name }, call));
     } catch (thrown) {
@@ -153,15 +153,16 @@ export class LeaderElection {
   async #renew(signal: AbortSignal): Promise<boolean> {
     const { namespace, name, identity } = this.#options;
     const begun = performance.now();
+    const call = { signal, lane: "urgent" as const };
     const known = this.#observed?.lease;
     if (
       known !== undefined &&
-      (await this.#write(begun, () => this.#client.replace(leases, { ...known, spec: this.#spec(known) }, { signal })))
+      (await this.#write(begun, () => this.#client.replace(leases, { ...known, spec: this.#spec(known) }, call)))
     ) {
       return true;
     }
     try {
-      const lease = await this.#client.get(leases, { namespace, name }, { signal });
+      const lease = await this.#client.get(leases, { namespace, name }, call);
       this.#observe(lease);
       // Ours still, in a version we have not seen: an answer to us was lost. The next try renews it.
       return holderOf(lease) === identity;
@@ -190,7 +191,7 @@ export class LeaderElection {
     if (known === undefined || holderOf(known) !== this.#options.identity) return;
     const spec = { ...this.#spec(known), holderIdentity: "", leaseDurationSeconds: 1 };
     try {
-      await this.#client.replace(leases, { ...known, spec }, { timeoutMs: this.#options.retryMs });
+      await this.#client.replace(leases, { ...known, spec }, { timeoutMs: this.#options.retryMs, lane: "urgent" });
       this.#logger.info({}, "leadership given back");
     } catch (err) {
       this.#logger.warn({ err }, `the lease could not be given back, others wait until it has expired: ${errorText(err)}`);
@@ -216,8 +217,8 @@ export class LeaderElection {
   }
 
   #hasExpired({ lease, at }: Observed): boolean {
-    const seconds = lease.spec?.leaseDurationSeconds;
-    if (seconds === undefined) throw new KubeError("invalid", `the lease ${this.#options.name} does not say for how long it is held`);
+    // One made by hand may not say for how long it is held.
+    const seconds = lease.spec?.leaseDurationSeconds ?? this.#options.leaseMs / 1000;
     return performance.now() >= at + seconds * 1000;
   }
 }

@@ -1,5 +1,5 @@
-/** `low` is for mass writes, which can wait. */
-export type Lane = "normal" | "low";
+/** `urgent` is for what keeps leadership alone; `low` for mass writes, which can wait. */
+export type Lane = "urgent" | "normal" | "low";
 
 export interface RateLimits {
   /** requests a second, in the long run */
@@ -13,14 +13,14 @@ interface Waiter {
 }
 
 /**
- * A token bucket with two lanes. The normal lane goes first, and the low lane leaves half of the burst untouched, so that a call of the
- * normal lane never waits behind ten thousand of the other.
+ * A token bucket with three lanes. The urgent lane goes first, the normal one next, and the low lane leaves half of the burst untouched, so
+ * that a call of the normal lane never waits behind ten thousand of the low one.
  */
 export class RateLimiter {
   readonly #perMs: number;
   readonly #burst: number;
   readonly #reserve: number;
-  readonly #waiting: Readonly<Record<Lane, Waiter[]>> = { normal: [], low: [] };
+  readonly #waiting: Readonly<Record<Lane, Waiter[]>> = { urgent: [], normal: [], low: [] };
   #tokens: number;
   #filledAt = performance.now();
   #timer: NodeJS.Timeout | null = null;
@@ -63,6 +63,7 @@ export class RateLimiter {
     const now = performance.now();
     this.#tokens = Math.min(this.#burst, this.#tokens + (now - this.#filledAt) * this.#perMs);
     this.#filledAt = now;
+    this.#grantLane("urgent", 0);
     this.#grantLane("normal", 0);
     this.#grantLane("low", this.#reserve);
     this.#sleep();
@@ -78,7 +79,8 @@ export class RateLimiter {
   }
 
   #sleep(): void {
-    const needed = this.#waiting.normal.length > 0 ? 1 : this.#waiting.low.length > 0 ? this.#reserve + 1 : null;
+    const needed =
+      this.#waiting.urgent.length + this.#waiting.normal.length > 0 ? 1 : this.#waiting.low.length > 0 ? this.#reserve + 1 : null;
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = needed === null ? null : setTimeout(() => this.#grant(), Math.max(1, Math.ceil((needed - this.#tokens) / this.#perMs)));
   }

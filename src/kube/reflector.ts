@@ -31,6 +31,8 @@ export interface ReflectorOptions extends Selection {
 
 /** A watch that ends sooner than this without a word is a failure too, or a server that closes each at once would be asked without pause. */
 const SHORT = 1000;
+/** A server that forgets within this what it has just said would be asked for everything without pause. */
+const JUST_LISTED = 10_000;
 /** Bookmarks come once a minute. */
 const SILENCE = 150_000;
 
@@ -44,6 +46,7 @@ export class Reflector<T extends KubeObject> {
   /** Where the next watch goes on; null before the first list and when the server has forgotten. */
   #version: string | null = null;
   #failures = 0;
+  #listedAt = Number.NEGATIVE_INFINITY;
 
   constructor(client: KubeClient, kind: ResourceKind<T>, mirror: Mirror<T>, options: ReflectorOptions = {}) {
     this.#client = client;
@@ -77,7 +80,7 @@ export class Reflector<T extends KubeObject> {
     }
     this.#mirror.listed();
     this.#version = version;
-    this.#failures = 0;
+    this.#listedAt = this.#clock.monotonic();
   }
 
   async #watch(from: string, signal: AbortSignal): Promise<void> {
@@ -94,7 +97,8 @@ export class Reflector<T extends KubeObject> {
       if (!heard && took() >= (this.#options.silenceMs ?? SILENCE)) this.#version = null;
       throw thrown;
     }
-    if (!heard && took() < SHORT) await this.#rest(new Error("the API server ended a watch at once"), signal);
+    if (heard || took() >= SHORT) this.#failures = 0;
+    else await this.#rest(new Error("the API server ended a watch at once"), signal);
   }
 
   #events(from: string, signal: AbortSignal): AsyncGenerator<WatchEvent<T>, void, undefined> {
@@ -115,8 +119,8 @@ export class Reflector<T extends KubeObject> {
 
   async #rest(thrown: unknown, signal: AbortSignal): Promise<void> {
     this.#failures += 1;
-    // What the server has forgotten is listed again at once, unless that happens over and over.
-    const atOnce = isKubeError(thrown, "gone") && this.#failures === 1;
+    // What the server has forgotten is listed again at once, unless it was only just listed.
+    const atOnce = isKubeError(thrown, "gone") && this.#clock.monotonic() - this.#listedAt > JUST_LISTED;
     const ms = atOnce ? 0 : backoffMs(this.#failures, { baseMs: 500, maxMs: this.#options.maxBackoffMs ?? 30_000 });
     this.#mirror.failed(thrown, ms);
     await this.#clock.sleep(ms, signal).catch(() => undefined);

@@ -19,7 +19,7 @@ export interface CallOptions {
 export interface RequestOptions extends Partial<RateLimits> {
   /** milliseconds; default 30,000 */
   readonly timeoutMs?: number;
-  /** Requests on their way at once, the low lane's among them; default 32. */
+  /** Requests of the normal lane on their way at once; default 32. */
   readonly concurrency?: number;
   readonly userAgent?: string;
 }
@@ -32,8 +32,8 @@ export interface Call extends Omit<Exchange, "signal"> {
 }
 
 const MAX_ANSWER = 64 * 1024 * 1024;
-/** Requests of the low lane on their way at once. */
-const LOW_CONCURRENCY = 4;
+/** Requests of the urgent and of the low lane on their way at once, each. */
+const FEW = 4;
 
 /** Requests with all that is around them: their turn, their time, what the server asks to wait, and errors in the words of this module. */
 export class Requests {
@@ -46,7 +46,11 @@ export class Requests {
     const { timeoutMs = 30_000, concurrency = 32, qps = 50, burst = 100, userAgent = "thinstream" } = options;
     this.#transport = new Transport(credentials, userAgent);
     this.#limiter = new RateLimiter({ qps, burst });
-    this.#slots = { normal: new Semaphore(concurrency), low: new Semaphore(Math.min(LOW_CONCURRENCY, concurrency)) };
+    this.#slots = {
+      urgent: new Semaphore(FEW),
+      normal: new Semaphore(concurrency),
+      low: new Semaphore(Math.min(FEW, concurrency)),
+    };
     this.#timeoutMs = timeoutMs;
   }
 
@@ -70,15 +74,14 @@ export class Requests {
   async stream(call: Call, options: CallOptions): Promise<IncomingMessage> {
     const { signal, lane = "normal", timeoutMs = this.#timeoutMs } = options;
     await this.#limiter.take(lane, signal);
-    const given = new AbortController();
+    const late = new AbortController();
+    const during = anySignal(late.signal, signal);
     try {
-      return await withTimeout({ ms: timeoutMs, what: "the API server's answer", signal }, async (waiting) => {
-        waiting.addEventListener("abort", () => given.abort(waiting.reason), { once: true });
-        const answer = await this.#transport.send({ ...call, signal: anySignal(given.signal, signal) });
-        return await accepted(call, answer);
-      });
+      return await withTimeout({ ms: timeoutMs, what: "the API server's answer", signal }, async () =>
+        accepted(call, await this.#transport.send({ ...call, signal: during })),
+      );
     } catch (thrown) {
-      given.abort(thrown);
+      late.abort(thrown);
       signal?.throwIfAborted();
       throw networkError(call.doing, thrown);
     }

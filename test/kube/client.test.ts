@@ -187,6 +187,13 @@ describe.skipIf(skipWithout("cluster"))("the client", () => {
     ]);
   });
 
+  test("cannot go on in a list whose version the server has forgotten", async () => {
+    const pages = client.list(widgets, { namespace: "pages", limit: 3 });
+    expect((await pages.next()).value?.items).toHaveLength(3);
+    await plane.forgetHistory();
+    expect(await failureOf(pages.next())).toMatchObject({ code: "gone", status: 410 });
+  });
+
   test("knows the server's version", async () => {
     expect(await client.serverVersion()).toMatch(/^v1\.\d+\.\d+/);
   });
