@@ -194,7 +194,8 @@ function planOf(container: Container, { pod, host, image, sources }: ContainerSp
     const from = subPath === undefined ? source : subDirectory(host, source, subPath);
     lines.push(["mount", from, mountPath, readOnly === true ? "ro" : "rw"]);
   }
-  for (const { name, devicePath } of container.volumeDevices ?? []) lines.push(["block", sourceOf(sources, name), devicePath, String(context.runAsUser ?? 0)]);
+  for (const { name, devicePath } of container.volumeDevices ?? [])
+    lines.push(["block", sourceOf(sources, name), devicePath, String(context.runAsUser ?? 0)]);
   lines.push(["mount", message, container.terminationMessagePath ?? "/dev/termination-log", "rw"]);
   if (context.privileged === true) for (const device of HOST_DEVICES) if (existsSync(`/dev/${device}`)) lines.push(["device", device]);
   lines.push(["root", context.readOnlyRootFilesystem === true ? "ro" : "rw"]);

@@ -84,7 +84,10 @@ while IFS=$tab read -r what source target mode; do
     mount)
       number=$((number + 1))
       stage=/.node$scratch/stage/$number
+      # Volumes that a user's process writes to get the way to a mount within them as open as they are.
+      umask 0
       if [ -d "$stage" ]; then mkdir -p "$target"; else mkdir -p "$(dirname "$target")"; [ -e "$target" ] || : >"$target"; fi
+      umask 022
       mount --rbind "$stage" "$target"
       if [ "$mode" = ro ]; then mount -o remount,bind,ro "$target"; fi
       ;;
