@@ -1,6 +1,6 @@
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { LabError, run } from "../lab/index.ts";
@@ -54,7 +54,9 @@ export class RunningContainer {
     if (container === undefined) throw new LabError("a pod without a container");
     mkdirSync(join(spec.dir, "root"), { recursive: true });
     const message = join(spec.dir, "message");
-    writeFileSync(message, "", { mode: 0o666 });
+    writeFileSync(message, "");
+    // Whoever the container runs as.
+    chmodSync(message, 0o666);
     writeFileSync(join(spec.dir, "plan"), planOf(container, spec, message));
     this.#child = start(container, spec);
     let said = "";
