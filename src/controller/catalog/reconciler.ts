@@ -8,6 +8,7 @@ import { podState } from "../dispatch/pod-state.ts";
 import { identityOf } from "../identity.ts";
 import { type Pod, repositories } from "../kinds.ts";
 import { conditionsAfter, type Say } from "../said.ts";
+import { forgetDeleted } from "./forget.ts";
 import { type Catalog, syncCatalog } from "./sync.ts";
 import { troubleOf } from "./trouble.ts";
 
@@ -32,6 +33,8 @@ export class RepositoryReconciler {
     const isThere = repository !== undefined && repository.metadata.deletionTimestamp === undefined;
     await agents.removeStrangers(`BackupRepository//${key}`, isThere ? repository.metadata.uid : "", signal);
     if (!isThere) return undefined;
+    const forgetting = await forgetDeleted(this.#context, repository, signal);
+    if (forgetting !== null) return forgetting;
     const pod = agents.of(identityOf(repository).uid).find(({ metadata }) => metadata.labels?.["thinstream.dev/work"] === "catalog");
     // What is being taken away has had its say.
     if (pod?.metadata.deletionTimestamp !== undefined) return { againInMs: LOOK_MS };
