@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -128,6 +128,17 @@ describe.skipIf(skipped)("a backup that cannot be taken says why, and whether an
     await world.lab.virsh("destroy", vm.name);
     rmSync(steps);
     expectFailed(await ended, "SourceLost", /was stopped/);
+    expect(await vm.leftovers()).toEqual([]);
+  });
+
+  test("a link in the place of a stopped machine's image leads a tenant's backup nowhere", async () => {
+    const away = join(world.dir, "moved");
+    renameSync(vm.path(), away);
+    symlinkSync(away, vm.path());
+    const freeze = { mode: "Auto", by: "controller", timeoutSeconds: 5 } as const;
+    expectFailed(await run(backupOf(vm, { freeze })), "DiskNotSupported", /outside of the machine's volumes/);
+    // On a host of one's own links are one's own affair.
+    expect(succeeded(await run(backupOf(vm))).point?.consistency).toBe("offline");
     expect(await vm.leftovers()).toEqual([]);
   });
 });

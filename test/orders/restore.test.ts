@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { globSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { open, constants } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -135,6 +135,18 @@ describe.skipIf(skipped)("an ordered restore", () => {
       expectFailed(await restore([file("root", join(mount, "disk.img"))]), "TargetFull");
       expect(readdirSync(mount)).toEqual([]);
     });
+  });
+
+  test("of a damaged point fails before anybody takes it for whole, and leaves no file that it made", async () => {
+    const path = await createImage(join(world.dir, "fragile"), { size: 4 * MiB, format: "raw" });
+    execFileSync("dd", ["if=/dev/urandom", `of=${path}`, "bs=1M", "count=4", "conv=notrunc", "status=none"]);
+    const packs = (): string[] => globSync("packs/*/*/*", { cwd: world.repo.dir });
+    const before = packs();
+    const { point: fragile } = await world.json<BackupJson>("backup", ["--image", `vda=${path}`, "--vm", "fragile"]);
+    for (const pack of packs().filter((name) => !before.includes(name))) truncateSync(join(world.repo.dir, pack), 100);
+    const dir = volume();
+    expectFailed(await restore([file("vda", join(dir, "disk.img"))], fragile), "PointDamaged", /is damaged/);
+    expect(readdirSync(dir)).toEqual([]);
   });
 
   test("SIGTERM in the middle removes what was made", async () => {
