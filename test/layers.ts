@@ -13,7 +13,7 @@ const adapter: Module = { mayImport: ["lib", "objectstore"], why: "an adapter kn
 /** The picture of the design, as a table: imports only go down it. `lib` has no door: its files stand for themselves. */
 export const modules: Readonly<Record<string, Module>> = {
   lib: { mayImport: [], why: "lib stands under everything and knows no domain word" },
-  api: { mayImport: ["lib"], why: "api is types and schemas, and how controller and agents speak" },
+  api: { mayImport: ["lib"], why: "api is types and schemas" },
   "repository/format": { mayImport: ["lib"], pure: true, why: "the format is bytes to values and back: no file, network, clock or chance" },
   objectstore: { mayImport: ["lib"], why: "the port and its wrappers know no adapter; cli alone names adapters" },
   "objectstore/memory": adapter,

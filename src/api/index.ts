@@ -1,5 +1,4 @@
-/** What controller and agents say to each other: docs/operator.md as schemas, types and the controller's end of the channel. */
-export { type AgentAddress, AgentChannel, ChannelError, type ChannelErrorCode } from "./agent-channel.ts";
+/** What controller and agents say to each other: docs/operator.md as schemas and types. */
 export {
   type AgentResult,
   type FailedResult,
@@ -19,8 +18,12 @@ export {
   CATALOG_PAGE,
   type EmptyMessage,
   type FrozenMessage,
+  parseCapture,
+  parseCaptures,
   parseEmpty,
   parseFrozen,
+  parsePointsPage,
+  parseProgress,
   type Phase,
   phases,
   type PointsPage,

@@ -3,15 +3,8 @@ import { createHash, randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  AgentChannel,
-  type AgentResult,
-  ChannelError,
-  parseAgentResult,
-  type Phase,
-  type Work,
-  type WorkOrder,
-} from "../../src/api/index.ts";
+import { type AgentResult, parseAgentResult, type Phase, type Work, type WorkOrder } from "../../src/api/index.ts";
+import { AgentChannel, ChannelError } from "../../src/controller/agents/agent-channel.ts";
 import { SealingKey } from "../../src/lib/sealed-message.ts";
 import { thinstream } from "../support/thinstream.ts";
 import { orderOf } from "./order-values.ts";

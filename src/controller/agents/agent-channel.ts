@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 
-import { errorText, type ErrorDetails, ThinstreamError } from "../lib/errors.ts";
-import type { SealingKey } from "../lib/sealed-message.ts";
+import { errorText, type ErrorDetails, ThinstreamError } from "../../lib/errors.ts";
+import type { SealingKey } from "../../lib/sealed-message.ts";
 import {
   type AgentProgress,
   answerPlace,
@@ -17,7 +17,7 @@ import {
   type Phase,
   type PointsPage,
   WAIT_MS,
-} from "./channel.ts";
+} from "../../api/index.ts";
 
 /**
  * `unreachable`: nobody answers there; `timeout`: not in time; `refused`: the agent does not know this key; `not-found`: it has no such thing;
