@@ -1,3 +1,26 @@
+import type { Kind } from "./kind.ts";
+import { backupPolicy } from "./v1alpha1/backup-policy.ts";
+import { backupRepository } from "./v1alpha1/backup-repository.ts";
+import { restorePoint } from "./v1alpha1/restore-point.ts";
+import { restoreRequest } from "./v1alpha1/restore-request.ts";
+import { virtualMachineBackup } from "./v1alpha1/virtual-machine-backup.ts";
+
+/** Every kind of the group. */
+export const kinds: readonly Kind[] = [backupRepository, backupPolicy, virtualMachineBackup, restorePoint, restoreRequest];
+
+export type { LabelSelector } from "./common.ts";
+export * from "./conditions.ts";
+export { customResourceDefinition, type Json } from "./crd.ts";
+export { cronMacros, cronPattern } from "./cron.ts";
+export { apiVersion, type Column, group, type Kind, type ObjectMeta, type OwnerReference, type Resource, version } from "./kind.ts";
+export * from "./names.ts";
+export * from "./reasons.ts";
+export { type BackupPolicy, backupPolicy, type Retention } from "./v1alpha1/backup-policy.ts";
+export { type BackupRepository, backupRepository } from "./v1alpha1/backup-repository.ts";
+export { type RestorePoint, restorePoint } from "./v1alpha1/restore-point.ts";
+export { type RestoreRequest, restoreRequest } from "./v1alpha1/restore-request.ts";
+export { type VirtualMachineBackup, virtualMachineBackup } from "./v1alpha1/virtual-machine-backup.ts";
+export { durationMs, quantityBytes } from "./values.ts";
 /** What controller and agents say to each other: docs/operator.md as schemas and types. */
 export {
   type AgentResult,
@@ -30,6 +53,7 @@ export {
   SERVING_MS,
   WAIT_MS,
 } from "./channel.ts";
+export { type ControllerConfigFile, parseControllerConfig } from "./controller-config.ts";
 export { ContractError, type ContractErrorCode } from "./contract-error.ts";
 export { type FailureReason, failureReasons, isRetryable } from "./failure-reason.ts";
 export type { PointSummary } from "./point-summary.ts";

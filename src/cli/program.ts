@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { parseBytes } from "../lib/bytes.ts";
 import { errorText } from "../lib/errors.ts";
 import type { AgentFlags } from "./commands/agent.ts";
+import type { ControllerFlags } from "./commands/controller.ts";
 import type { BackupFlags } from "./commands/backup.ts";
 import type { ForgetFlags } from "./commands/forget.ts";
 import type { InitFlags } from "./commands/init.ts";
@@ -17,6 +18,7 @@ const works = {
   agent: async () => (await import("./commands/agent.ts")).agent,
   backup: async () => (await import("./commands/backup.ts")).backup,
   check: async () => (await import("./commands/check.ts")).check,
+  controller: async () => (await import("./commands/controller.ts")).controller,
   forget: async () => (await import("./commands/forget.ts")).forget,
   hold: async () => (await import("./commands/hold.ts")).hold,
   init: async () => (await import("./commands/init.ts")).init,
@@ -55,6 +57,9 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
     .requiredOption("--order <file>", "the work order")
     .requiredOption("--digest <digest>", "its SHA-256, as sha256:HEX")
     .option("--termination-log <file>", "where the result goes besides standard output, e.g. /dev/termination-log");
+  plain<ControllerFlags>("controller", "watch the custom resources and carry out what they ask for (docs/operator.md)", works.controller)
+    .requiredOption("--config <file>", "its configuration, as the chart writes it")
+    .option("--kubeconfig <file>", "of the cluster; else KUBECONFIG, the pod's service account, ~/.kube/config");
   plain<object>("hold", "keep this pod's volumes mounted until SIGTERM", works.hold);
   return root;
 }
