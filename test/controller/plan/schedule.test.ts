@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseCron } from "../../../src/controller/plan/cron.ts";
-import { scheduledRunName, triggeredRunName } from "../../../src/controller/plan/run-name.ts";
+import { scheduledRunName, triggeredRunName } from "../../../src/controller/plan/naming/run-name.ts";
 import { jitterOf, planSchedule, type PolicySchedule, type ScheduledMachine } from "../../../src/controller/plan/schedule.ts";
 
 const nightly: PolicySchedule = {
