@@ -13,7 +13,7 @@ const adapter: Module = { mayImport: ["lib", "objectstore"], why: "an adapter kn
 /** The picture of the design, as a table: imports only go down it. `lib` has no door: its files stand for themselves. */
 export const modules: Readonly<Record<string, Module>> = {
   lib: { mayImport: [], why: "lib stands under everything and knows no domain word" },
-  api: { mayImport: ["lib"], why: "api is types and schemas" },
+  api: { mayImport: ["lib"], pure: true, why: "api is types and schemas, and what follows from them alone" },
   "repository/format": { mayImport: ["lib"], pure: true, why: "the format is bytes to values and back: no file, network, clock or chance" },
   objectstore: { mayImport: ["lib"], why: "the port and its wrappers know no adapter; cli alone names adapters" },
   "objectstore/memory": adapter,
@@ -51,6 +51,7 @@ export const homes: Readonly<Record<string, readonly string[]>> = {
   "@napi-rs/*": ["repository/"],
   "lz4-napi": ["repository/"],
   pino: ["lib/log.ts", "cli/"],
+  typebox: ["api/"],
   commander: ["cli/"],
   croner: ["controller/plan/"],
 };

@@ -1,5 +1,5 @@
-// The whole set-up: `npm test`, `npm run demo` and `npm run setup` begin with it. Plain JavaScript for Node 20 and later
-// with nothing installed. Safe to repeat and to interrupt: what is there stays, what was half made is made again.
+// The whole set-up: `npm test` and `npm run setup` begin with it, the demo and the soak with what they need of it. Plain JavaScript
+// for Node 20 and later with nothing installed. Safe to repeat and to interrupt: what is there stays, what was half made is made again.
 //
 //   node test/setup.mjs            everything
 //   node test/setup.mjs host s3    only these
@@ -9,6 +9,7 @@
 import { mkdirSync, readFileSync, realpathSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { ensureCluster } from "./setup/cluster.mjs";
 import { ensureGuest } from "./setup/guest.mjs";
 import { ensureHost, ensurePeer } from "./setup/host.mjs";
 import { ensureModules, ensureNode } from "./setup/node.mjs";
@@ -20,12 +21,15 @@ const TIERS = {
   node: ensureNode,
   npm: ensureModules,
   s3: ensureS3,
+  cluster: ensureCluster,
   host: ensureHost,
   guest: ensureGuest,
   trixie: ensureTrixie,
   peer: ensurePeer,
 };
 const REQUIRED = ["node", "npm"];
+// These take the longest, and nearly all of it in the compiler: they run beside the rest, one after the other.
+const COMPILED = ["s3", "cluster"];
 const TABLE = join(localCache, "lab/tiers.json");
 
 /**
@@ -70,10 +74,10 @@ async function main(names) {
   const wanted = names.length === 0 ? Object.keys(TIERS) : names;
   const states = new Map();
   const ensure = async (name) => states.set(name, await ensureTier(name));
-  // The S3 server's build takes the longest and no lock of dpkg's: it runs beside the rest.
-  const beside = wanted.includes("s3") ? ensure("s3") : undefined;
-  for (const name of wanted.filter((tier) => tier !== "s3")) await ensure(name);
-  await beside;
+  const inTurn = async (tiers) => {
+    for (const name of tiers) await ensure(name);
+  };
+  await Promise.all([inTurn(wanted.filter((name) => COMPILED.includes(name))), inTurn(wanted.filter((name) => !COMPILED.includes(name)))]);
   const missing = [...states].filter(([, { ok }]) => !ok).map(([name]) => name);
   say(
     "done",

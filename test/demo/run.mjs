@@ -13,7 +13,7 @@ function run(command, args) {
 }
 
 console.log("== set-up: everything the demo needs (safe to repeat)");
-const code = run(process.execPath, ["test/setup.mjs"]);
+const code = run(process.execPath, ["test/setup.mjs", "node", "npm", "s3", "host", "guest", "trixie"]);
 if (code !== 0) process.exit(code);
 if (Number(process.versions.node.split(".")[0]) < 24) env.PATH = `${join(root, ".cache/node/node_modules/.bin")}${delimiter}${env.PATH}`;
 process.exit(run("node", ["--disable-warning=ExperimentalWarning", "test/demo/demo.ts"]));

@@ -16,3 +16,5 @@ export { compareRaw, createImage, qemuIo, rawCopy, sha256File } from "./images.t
 export type { ImageOptions } from "./images.ts";
 export { startS3 } from "./s3.ts";
 export type { S3Lab } from "./s3.ts";
+export { Server, freePort } from "./server.ts";
+export type { ServerSpec } from "./server.ts";

@@ -1,14 +1,8 @@
-import type { ChildProcess } from "node:child_process";
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import type { AddressInfo } from "node:net";
-import { createServer } from "node:net";
+import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
-import { LabError } from "./exec.ts";
+import { Server, freePort } from "./server.ts";
 import { tempDir } from "./temp-dir.ts";
 import { needTier, tierPath } from "./tiers.ts";
 
@@ -38,11 +32,10 @@ export interface S3LabOptions {
 }
 
 const REGION = "us-east-1";
-const SCRIPT: string = join(import.meta.dirname, "s3-server.sh");
 
 /**
  * Starts the server and makes one bucket. It ends with this process in any case.
- * @throws LabError when the tier is not there or the server does not answer within a minute
+ * @throws LabError when the tier is not there or the server does not come up
  */
 export async function startS3(options: S3LabOptions = {}): Promise<S3Lab> {
   needTier("s3");
@@ -66,12 +59,12 @@ export async function startS3(options: S3LabOptions = {}): Promise<S3Lab> {
     },
     stop: async () => {
       client.destroy();
-      await end(server);
+      await server.stop();
       for (const made of [dir, home]) rmSync(made, { recursive: true, force: true });
     },
   };
   try {
-    await untilReady(server, endpoint, `${home}.log`);
+    await server.untilReady(() => answers(endpoint));
     await lab.createBucket(bucket, { objectLock });
     return lab;
   } catch (cause) {
@@ -83,11 +76,12 @@ export async function startS3(options: S3LabOptions = {}): Promise<S3Lab> {
 function startServer(
   { dir, home, port }: { dir: string; home: string; port: number },
   credentials: { accessKeyId: string; secretAccessKey: string },
-): ChildProcess {
-  const log = openSync(`${home}.log`, "a");
-  const server = spawn("sh", [SCRIPT, tierPath("s3"), "server", "--quiet", "--address", `127.0.0.1:${port}`, dir], {
-    stdio: ["pipe", log, log],
-    detached: true,
+): Server {
+  return new Server({
+    name: "the S3 server",
+    command: tierPath("s3"),
+    args: ["server", "--quiet", "--address", `127.0.0.1:${port}`, dir],
+    log: `${home}.log`,
     env: {
       PATH: process.env["PATH"],
       HOME: home,
@@ -98,39 +92,10 @@ function startServer(
       MINIO_REGION: REGION,
     },
   });
-  closeSync(log);
-  server.on("error", () => undefined); // untilReady sees that it has no pid
-  server.stdin?.on("error", () => undefined);
-  server.unref();
-  (server.stdin as unknown as { unref?(): void } | null)?.unref?.();
-  return server;
 }
 
-async function untilReady(server: ChildProcess, endpoint: string, log: string): Promise<void> {
-  const deadline = Date.now() + 60_000;
-  while (Date.now() < deadline && server.pid !== undefined && server.exitCode === null) {
-    const answer = await fetch(`${endpoint}/minio/health/ready`, { signal: AbortSignal.timeout(5000) }).catch(() => undefined);
-    await answer?.body?.cancel();
-    if (answer?.ok === true) return;
-    await sleep(100);
-  }
-  throw new LabError(`the S3 server did not start: ${readFileSync(log, "utf8").slice(-1000)}`);
-}
-
-async function end(server: ChildProcess): Promise<void> {
-  if (server.pid === undefined || server.exitCode !== null || server.signalCode !== null) return;
-  server.ref();
-  const ended = once(server, "exit");
-  server.stdin?.destroy();
-  await ended;
-}
-
-/** A loopback port that nobody has at this moment. */
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, "close");
-  return port;
+async function answers(endpoint: string): Promise<boolean> {
+  const answer = await fetch(`${endpoint}/minio/health/ready`, { signal: AbortSignal.timeout(5000) }).catch(() => undefined);
+  await answer?.body?.cancel();
+  return answer?.ok === true;
 }

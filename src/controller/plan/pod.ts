@@ -98,7 +98,7 @@ export function agentPod(pod: AgentPod, settings: PodSettings): PodManifest {
       containers: [
         {
           ...commonContainer("agent", settings),
-          args: ["agent", "--order", `${orderDirectory}/order.json`, "--digest", pod.digest],
+          args: ["agent", "--order", `${orderDirectory}/order.json`, "--digest", pod.digest, "--termination-log", "/dev/termination-log"],
           env: environmentOf(pod),
           ports: [{ name: "channel", containerPort: pod.channelPort, protocol: "TCP" }],
           resources: settings.agentResources,
@@ -220,6 +220,8 @@ function environmentOf({ credentialsSecret, files }: AgentPod): readonly object[
   return [
     // libvirt's client and others want a home that can be written to.
     { name: "HOME", value: "/tmp" },
+    // The channel is opened on this address alone.
+    { name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
     ...(files.includes(caFile) ? [{ name: "NODE_EXTRA_CA_CERTS", value: `${orderDirectory}/${caFile}` }] : []),
     ...(credentialsSecret === null
       ? []
