@@ -75,6 +75,9 @@ export function controllerFlags({ ports, ca, serving, tokenKey }: Layout, kubeco
   return [
     ...componentFlags(kubeconfig, serving, ports.controllers),
     "--use-service-account-credentials",
+    // A simulated node's heart beats every two seconds: that one is gone is noticed after ten, not after fifty.
+    "--node-monitor-grace-period=10s",
+    "--node-monitor-period=2s",
     `--service-account-private-key-file=${tokenKey}`,
     `--root-ca-file=${ca.cert}`,
   ];

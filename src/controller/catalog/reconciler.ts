@@ -33,6 +33,8 @@ export class RepositoryReconciler {
     await agents.removeStrangers(`BackupRepository//${key}`, isThere ? repository.metadata.uid : "", signal);
     if (!isThere) return undefined;
     const pod = agents.of(identityOf(repository).uid).find(({ metadata }) => metadata.labels?.["thinstream.dev/work"] === "catalog");
+    // What is being taken away has had its say.
+    if (pod?.metadata.deletionTimestamp !== undefined) return { againInMs: LOOK_MS };
     if (pod !== undefined) return await this.#look(repository, pod, signal);
     const dueIn = this.#dueIn(repository);
     return dueIn > 0 ? { againInMs: dueIn } : await this.#begin(repository, signal);
@@ -116,8 +118,7 @@ export class RepositoryReconciler {
     );
     await channel.done(signal).catch(() => undefined);
     await this.#succeed(repository, catalog, signal);
-    await agents.removePod(pod, signal);
-    return { againInMs: this.#context.config.syncMs };
+    return { againInMs: LOOK_MS };
   }
 
   async #succeed(repository: BackupRepository, catalog: Catalog, signal: AbortSignal): Promise<void> {
