@@ -11,6 +11,7 @@ import { Pace } from "./pace.ts";
 import { PolicyReconciler } from "./policy/reconciler.ts";
 import { RestorePointReconciler } from "./points/reconciler.ts";
 import { RunReconciler } from "./runs/reconciler.ts";
+import { conditionOf, isDone } from "./said.ts";
 
 export interface ControllerOptions {
   readonly client: KubeClient;
@@ -86,6 +87,14 @@ function subscribe({ queues, caches }: Parts): readonly (() => void)[] {
     each(caches.backups, to("VirtualMachineBackup")),
     each(caches.backups, policyOf),
     each(caches.repositories, to("BackupRepository")),
+    // What waits for a repository goes on as soon as it can.
+    caches.repositories.subscribe({
+      updated: (before, repository) => {
+        if (conditionOf(before, "Ready")?.status === conditionOf(repository, "Ready")?.status) return;
+        for (const run of caches.backups.lister.list())
+          if (run.spec.repositoryRef.name === repository.metadata.name && !isDone(run)) to("VirtualMachineBackup")(run);
+      },
+    }),
     each(caches.policies, to("BackupPolicy")),
     each(caches.points, to("RestorePoint")),
     each(caches.agentPods, (pod) => wake(queues, pod)),
