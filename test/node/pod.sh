@@ -3,6 +3,7 @@
 #   PLAN     file of lines, fields parted by tabs:
 #              lower<TAB>DIR              an image's layer, topmost first
 #              mount<TAB>SOURCE<TAB>TARGET<TAB>ro|rw    a directory, file or device of the node
+#              block<TAB>SOURCE<TAB>TARGET<TAB>UID      a block device, as a node of its own
 #              device<TAB>NAME            a device of the node's /dev
 #              root<TAB>ro|rw
 #   SCRATCH  an empty directory for the root's mount
@@ -35,6 +36,15 @@ while IFS=$tab read -r what source target mode; do
   source=$(readlink -e "$source") || { echo "pod: no source for $target" >&2; exit 128; }
   if [ -d "$source" ]; then mkdir "$stage"; else : >"$stage"; fi
   mount --rbind "$source" "$stage"
+done <"$plan"
+
+# A container runtime makes nodes of its own for devices, with the owner that the container runs as.
+devices=
+while IFS=$tab read -r what source target mode; do
+  if [ "$what" != block ]; then continue; fi
+  number=$(stat -Lc '0x%t 0x%T' "$source")
+  devices="$devices$target $mode $(printf '%d %d' $number)
+"
 done <"$plan"
 
 cd "$scratch/root"
@@ -74,12 +84,20 @@ while IFS=$tab read -r what source target mode; do
     mount)
       number=$((number + 1))
       stage=/.node$scratch/stage/$number
+      # Volumes that a user's process writes to get the way to a mount within them as open as they are.
+      umask 0
       if [ -d "$stage" ]; then mkdir -p "$target"; else mkdir -p "$(dirname "$target")"; [ -e "$target" ] || : >"$target"; fi
+      umask 022
       mount --rbind "$stage" "$target"
       if [ "$mode" = ro ]; then mount -o remount,bind,ro "$target"; fi
       ;;
   esac
 done <"/.node$plan"
+printf '%s' "$devices" | while read -r target owner major minor; do
+  mkdir -p "$(dirname "$target")"
+  mknod -m 0660 "$target" b "$major" "$minor"
+  chown "$owner:$owner" "$target"
+done
 umount -l /.node
 rmdir /.node 2>/dev/null || true
 if [ "$root" = ro ]; then
