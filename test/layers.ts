@@ -13,7 +13,7 @@ const adapter: Module = { mayImport: ["lib", "objectstore"], why: "an adapter kn
 /** The picture of the design, as a table: imports only go down it. `lib` has no door: its files stand for themselves. */
 export const modules: Readonly<Record<string, Module>> = {
   lib: { mayImport: [], why: "lib stands under everything and knows no domain word" },
-  api: { mayImport: ["lib"], why: "api is types and schemas" },
+  api: { mayImport: ["lib"], pure: true, why: "api is types and schemas, and what follows from them alone" },
   "repository/format": { mayImport: ["lib"], pure: true, why: "the format is bytes to values and back: no file, network, clock or chance" },
   objectstore: { mayImport: ["lib"], why: "the port and its wrappers know no adapter; cli alone names adapters" },
   "objectstore/memory": adapter,
@@ -23,7 +23,8 @@ export const modules: Readonly<Record<string, Module>> = {
   libvirt: { mayImport: ["lib"], why: "libvirt is a binding: it knows nothing else of ours" },
   kube: { mayImport: ["lib", "api"], why: "kube is the one door to the cluster" },
   repository: { mayImport: ["lib", "repository/format", "objectstore"], why: "the repository stores any engine's disks in any store" },
-  controller: { mayImport: ["lib", "api", "kube"], why: "the control plane never touches disk data" },
+  "controller/plan": { mayImport: ["lib", "api"], pure: true, why: "a plan is facts to decisions: no API server, clock or chance" },
+  controller: { mayImport: ["lib", "api", "kube", "controller/plan"], why: "the control plane never touches disk data" },
   agent: {
     mayImport: ["lib", "api", "repository", "libvirt", "nbd"],
     why: "the agent has no cluster rights and no say in where the store is",
@@ -50,7 +51,9 @@ export const homes: Readonly<Record<string, readonly string[]>> = {
   "@napi-rs/*": ["repository/"],
   "lz4-napi": ["repository/"],
   pino: ["lib/log.ts", "cli/"],
+  typebox: ["api/"],
   commander: ["cli/"],
+  croner: ["controller/plan/"],
 };
 
 /** The module a path below `src` belongs to: the deepest folder of the table that holds it. */

@@ -7,6 +7,8 @@ export { openImage } from "./image/open.ts";
 export type { ImageOptions, ImageSpec, ImageStep } from "./image/options.ts";
 export { openLibvirtPull } from "./libvirt-pull/open.ts";
 export type { LibvirtPullOptions, PullStep } from "./libvirt-pull/options.ts";
+export type { Freezer, FreezeReport, Frozen } from "./libvirt-pull/freeze.ts";
+export { domainMachine, type DomainMachineOptions, imageMachine, type ImageMachineOptions, type Machine } from "./machine.ts";
 export { openDomain } from "./open-domain.ts";
 export {
   type BackupProgress,
@@ -17,3 +19,6 @@ export {
   runBackup,
   type Standing,
 } from "./run-backup.ts";
+export { OrderError, type OrderErrorCode } from "./orders/errors.ts";
+export { readWorkOrder } from "./orders/order-files.ts";
+export { type OrderRequest, type RestoreJob, runOrder } from "./orders/run-order.ts";

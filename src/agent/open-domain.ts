@@ -7,7 +7,7 @@ import type { ImageSpec, ImageStep } from "./image/options.ts";
 import { DomainSession } from "./libvirt-pull/domain-session.ts";
 import { openLibvirtPull } from "./libvirt-pull/open.ts";
 import type { LibvirtPullOptions, PullStep } from "./libvirt-pull/options.ts";
-import { selectDisks } from "./libvirt-pull/plan.ts";
+import { nameOf, selectDisks } from "./libvirt-pull/plan.ts";
 
 /** What the backup of a domain is asked for, whether it runs or not; the steps are those of the engine that takes it. */
 export interface DomainOptions extends Omit<LibvirtPullOptions, "onStep"> {
@@ -50,10 +50,11 @@ async function describe(options: DomainOptions): Promise<Stopped> {
     const description = parseDomain(xml);
     const { disks, warnings } = selectDisks(description, options);
     const images: ImageSpec[] = [];
-    for (const { target, format, path, volume } of disks) {
+    for (const disk of disks) {
+      const { target, format, path, volume } = disk;
       const found = path ?? (volume === null ? null : await session.connection.volumePath(volume.pool, volume.volume));
       if (found === null) throw new SourceError("image-unusable", `disk ${target} of domain "${options.domain}" has no image`);
-      images.push({ name: target, path: found, format });
+      images.push({ name: nameOf(disk, options.diskNames), path: found, format });
     }
     const kept = await captureDomain(session.domain, description, xml);
     return { uuid: description.uuid, images, captures: kept.captures, warnings: [...warnings, ...kept.warnings] };

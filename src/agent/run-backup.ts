@@ -14,7 +14,7 @@ import {
   type Repository,
   similarImages,
 } from "../repository/index.ts";
-import type { BackupSource, Level, SourceDisk } from "./backup-source.ts";
+import type { BackupSource, Capture, Level, SourceDisk } from "./backup-source.ts";
 import type { BaseFacts } from "./base-facts.ts";
 import { type Bases, findBases } from "./find-bases.ts";
 
@@ -26,6 +26,8 @@ export interface BackupRequest {
   readonly open: (standing: Standing) => Promise<BackupSource>;
   /** point an incremental or differential is taken against; null: the newest */
   readonly since: string | null;
+  /** kept with the point beside what the source knows */
+  readonly captures?: readonly Capture[];
   readonly codec: Codec;
   readonly tool: { readonly name: string; readonly version: string };
   /** bytes; with less than so much changed, and a point to stand on, nothing is stored */
@@ -162,7 +164,7 @@ async function store(run: Run): Promise<BackupResult> {
     await Promise.allSettled(writes);
     signal.throwIfAborted();
     const written = await Promise.all(writes);
-    for (const { name, bytes } of source.captures) await session.addCapture(name, bytes);
+    for (const { name, bytes } of [...source.captures, ...(request.captures ?? [])]) await session.addCapture(name, bytes);
     await onStep?.("disks-written");
     await session.flush();
     await onStep?.("packs-stored");

@@ -2,7 +2,7 @@ import type { Logger } from "../lib/logger.ts";
 import type { ObjectStore } from "../objectstore/index.ts";
 import { Repository } from "../repository/index.ts";
 import { keyFileFrom, keyFileWarning, readKeyFile } from "./key-file.ts";
-import { openStore } from "./open-store.ts";
+import { openStore, type StoreLimits } from "./open-store.ts";
 import type { ExitCode } from "./exit-codes.ts";
 
 /** What every command is given. */
@@ -24,6 +24,13 @@ export interface RepositoryFlags {
   readonly keyFile?: string;
 }
 
+/** A repository to open. */
+export interface RepositoryPlace extends StoreLimits {
+  readonly url: string;
+  /** null: not encrypted */
+  readonly keyFile: string | null;
+}
+
 /** Opens the repository for `work` and closes its store afterwards, however it ends. */
 export async function withRepository<T>(
   flags: RepositoryFlags,
@@ -31,14 +38,29 @@ export async function withRepository<T>(
   work: (repository: Repository) => Promise<T>,
 ): Promise<T> {
   const path = keyFileFrom(flags.keyFile);
-  const key = path === null ? null : await readKeyFile(path);
-  const warning = path === null ? null : await keyFileWarning(path);
+  const warning = path === null ? null : await keyFileWarning(path).catch(() => null);
   if (warning !== null) context.log.warn({}, warning);
-  return await withStore(flags.repo, context, async (store) => await work(await Repository.open({ store, key, signal: context.signal })));
+  return await withRepositoryAt({ url: flags.repo, keyFile: path }, context, work);
 }
 
-export async function withStore<T>(url: string, context: Context, work: (store: ObjectStore) => Promise<T>): Promise<T> {
-  const store = openStore(url, context.log);
+/** As `withRepository`, where nobody looks after who else can read the key file. */
+export async function withRepositoryAt<T>(
+  { url, keyFile, ...limits }: RepositoryPlace,
+  context: Context,
+  work: (repository: Repository) => Promise<T>,
+): Promise<T> {
+  const key = keyFile === null ? null : await readKeyFile(keyFile);
+  const open = async (store: ObjectStore): Promise<Repository> => await Repository.open({ store, key, signal: context.signal });
+  return await withStore(url, context, async (store) => await work(await open(store)), limits);
+}
+
+export async function withStore<T>(
+  url: string,
+  context: Context,
+  work: (store: ObjectStore) => Promise<T>,
+  limits: StoreLimits = {},
+): Promise<T> {
+  const store = openStore(url, context.log, limits);
   try {
     return await work(store);
   } finally {

@@ -7,13 +7,22 @@ import { UsageError } from "./usage-error.ts";
 /** Requests to one store at a time. */
 const CONCURRENCY = 48;
 
+export interface StoreLimits {
+  /** bytes a second; 0 or absent: as fast as it goes */
+  readonly uploadRate?: number;
+}
+
 /** The store a URL names, with retries and limits where there is a network in between. */
-export function openStore(url: string, log: Logger): ObjectStore {
+export function openStore(url: string, log: Logger, { uploadRate = 0 }: StoreLimits = {}): ObjectStore {
   const location = parse(url);
-  if (location.kind === "fs") return new FsObjectStore(location.path);
+  const limits = { concurrency: CONCURRENCY, ...(uploadRate > 0 ? { uploadRate } : {}) };
+  if (location.kind === "fs") {
+    const store = new FsObjectStore(location.path);
+    return uploadRate > 0 ? new LimitedObjectStore(store, limits) : store;
+  }
   const onRetry = ({ doing, attempt, delay, error }: { doing: string; attempt: number; delay: number; error: Error }): void =>
     log.warn({ doing, attempt, delay: Math.round(delay), reason: error.message }, "Retrying a request to the store");
-  return new LimitedObjectStore(new RetryingObjectStore(new S3ObjectStore(location), { onRetry }), { concurrency: CONCURRENCY });
+  return new LimitedObjectStore(new RetryingObjectStore(new S3ObjectStore(location), { onRetry }), limits);
 }
 
 function parse(url: string): ReturnType<typeof parseStoreUrl> {

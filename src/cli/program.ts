@@ -2,15 +2,30 @@ import { Command, InvalidArgumentError, Option } from "commander";
 
 import { parseBytes } from "../lib/bytes.ts";
 import { errorText } from "../lib/errors.ts";
-import { backup, type BackupFlags } from "./commands/backup.ts";
-import { check } from "./commands/check.ts";
-import { forget, type ForgetFlags } from "./commands/forget.ts";
-import { init, type InitFlags } from "./commands/init.ts";
-import { points, type PointsFlags, show, type ShowFlags } from "./commands/points.ts";
-import { restore, type RestoreFlags } from "./commands/restore.ts";
+import type { AgentFlags } from "./commands/agent.ts";
+import type { ControllerFlags } from "./commands/controller.ts";
+import type { BackupFlags } from "./commands/backup.ts";
+import type { ForgetFlags } from "./commands/forget.ts";
+import type { InitFlags } from "./commands/init.ts";
+import type { PointsFlags, ShowFlags } from "./commands/points.ts";
+import type { RestoreFlags } from "./commands/restore.ts";
 import type { Context, Outcome, RepositoryFlags } from "./context.ts";
 
 type Work<F> = (flags: F, context: Context) => Promise<Outcome>;
+
+/** The work of every command, loaded when it is chosen: most of what one needs the others do not. */
+const works = {
+  agent: async () => (await import("./commands/agent.ts")).agent,
+  backup: async () => (await import("./commands/backup.ts")).backup,
+  check: async () => (await import("./commands/check.ts")).check,
+  controller: async () => (await import("./commands/controller.ts")).controller,
+  forget: async () => (await import("./commands/forget.ts")).forget,
+  hold: async () => (await import("./commands/hold.ts")).hold,
+  init: async () => (await import("./commands/init.ts")).init,
+  points: async () => (await import("./commands/points.ts")).points,
+  restore: async () => (await import("./commands/restore.ts")).restore,
+  show: async () => (await import("./commands/points.ts")).show,
+};
 
 /** The command line: every command and its flags. `done` takes what the chosen command leaves. */
 export function program(context: Context, done: (outcome: Outcome) => void): Command {
@@ -21,27 +36,38 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
     .exitOverride()
     // What is wrong with a command line is said by the one who catches it.
     .configureOutput({ outputError: () => undefined });
-  const add = <F>(name: string, description: string, work: Work<F>): Command => {
+  const plain: Add = <F>(name: string, description: string, work: () => Promise<Work<F>>) => {
     const command = root.command(name).description(description).allowExcessArguments(false).exitOverride();
+    return command.action(async (...args: unknown[]) => done(await (await work())(flagsOf(args) as F, context)));
+  };
+  const add: Add = (name, description, work) => {
+    const command = plain(name, description, work);
     command.requiredOption("--repo <url>", "file:///path or s3://bucket/prefix?endpoint=http://host:port&region=us-east-1");
     command.option("--key-file <file>", "the repository's key; else THINSTREAM_KEY_FILE");
-    command.option("--json", "one JSON document on standard output");
-    return command.action(async (...args: unknown[]) => done(await work(flagsOf(args) as F, context)));
+    return command.option("--json", "one JSON document on standard output");
   };
-  add<InitFlags>("init", "make an empty repository", init).option("--no-encryption", "store everything in the clear");
+  add<InitFlags>("init", "make an empty repository", works.init).option("--no-encryption", "store everything in the clear");
   addBackup(add);
-  add<PointsFlags>("points", "list the restore points, oldest first", points).option("--vm <name>", "only this machine's");
-  add<ShowFlags>("show", "show one restore point", show).argument("<point>", "its id");
+  add<PointsFlags>("points", "list the restore points, oldest first", works.points).option("--vm <name>", "only this machine's");
+  add<ShowFlags>("show", "show one restore point", works.show).argument("<point>", "its id");
   addRestore(add);
-  add<RepositoryFlags>("check", "read everything and say what is missing or damaged", check);
-  add<ForgetFlags>("forget", "take restore points off the list", forget).requiredOption("--point <id...>", "ids");
+  add<RepositoryFlags>("check", "read everything and say what is missing or damaged", works.check);
+  add<ForgetFlags>("forget", "take restore points off the list", works.forget).requiredOption("--point <id...>", "ids");
+  plain<AgentFlags>("agent", "carry out one work order of the operator (docs/operator.md)", works.agent)
+    .requiredOption("--order <file>", "the work order")
+    .requiredOption("--digest <digest>", "its SHA-256, as sha256:HEX")
+    .option("--termination-log <file>", "where the result goes besides standard output, e.g. /dev/termination-log");
+  plain<ControllerFlags>("controller", "watch the custom resources and carry out what they ask for (docs/operator.md)", works.controller)
+    .requiredOption("--config <file>", "its configuration, as the chart writes it")
+    .option("--kubeconfig <file>", "of the cluster; else KUBECONFIG, the pod's service account, ~/.kube/config");
+  plain<object>("hold", "keep this pod's volumes mounted until SIGTERM", works.hold);
   return root;
 }
 
-type Add = <F>(name: string, description: string, work: Work<F>) => Command;
+type Add = <F>(name: string, description: string, work: () => Promise<Work<F>>) => Command;
 
 function addBackup(add: Add): void {
-  add<BackupFlags>("backup", "take a restore point of a machine", backup)
+  add<BackupFlags>("backup", "take a restore point of a machine", works.backup)
     .option("--connect <uri>", "libvirt, e.g. qemu:///system")
     .option("--domain <name>", "libvirt domain")
     .option("--image <[disk=]path...>", "a stopped disk without libvirt: qcow2 or raw file, or block device")
@@ -71,7 +97,7 @@ function addBackup(add: Add): void {
 }
 
 function addRestore(add: Add): void {
-  add<RestoreFlags>("restore", "write the disks of a restore point out", restore)
+  add<RestoreFlags>("restore", "write the disks of a restore point out", works.restore)
     .requiredOption("--point <id>", "its id, or latest")
     .option("--vm <name>", "with latest: of this machine")
     .option("--output <dir>", "directory for DISK.FORMAT; made where missing")

@@ -9,6 +9,7 @@ export type RepositoryErrorCode =
   | "run-too-old"
   | "read-back-failed"
   | "damaged"
+  | "point-damaged"
   | "invalid";
 
 /** What a repository refuses or cannot do; damage of single objects comes as `FormatError` or `StoreError`. */

@@ -33,6 +33,7 @@ const sayings: Readonly<Record<string, Saying>> = {
   EBUSY: { code: "target-in-use", says: (path) => `${path} is in use`, hint: "Unmount it, or stop the machine that has it open" },
   ENOSPC: full,
   EDQUOT: full,
+  ELOOP: { code: "invalid", says: (path) => `${path} is a symbolic link`, hint: "Replace it by the file it leads to" },
   EACCES: denied,
   EPERM: denied,
   EROFS: denied,

@@ -1,3 +1,4 @@
+import { constants } from "node:fs";
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -21,6 +22,8 @@ export interface RestoreRequest {
   readonly format: ImageFormat;
   /** existing file or block device by disk name */
   readonly targets: ReadonlyMap<string, string>;
+  /** refuse a target file that is a symbolic link: whoever owns its volume could lead the restore anywhere; default follow */
+  readonly noFollow?: boolean;
   /** restore what is whole of a damaged point, and report the rest */
   readonly force: boolean;
   readonly signal: AbortSignal;
@@ -141,8 +144,8 @@ async function openTarget(disk: PointDisk, request: RestoreRequest): Promise<Res
   const given = request.targets.get(disk.name);
   if (given !== undefined) {
     const found = await guarded(given, async () => await stat(given));
-    if (found.isBlockDevice()) return await blockDevice(given, disk.size);
-    if (found.isFile()) return await existingRawFile(given, disk.size);
+    if (found.isBlockDevice()) return await blockDevice(given, disk.size, request.signal);
+    if (found.isFile()) return await existingRawFile(given, disk.size, request.noFollow === true ? constants.O_NOFOLLOW : 0);
     throw new RestoreError("invalid", `${given} is neither a file nor a block device`);
   }
   const path = join(request.output ?? "", `${disk.name}.${request.format}`);

@@ -1,4 +1,4 @@
-import { stat } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { errorText } from "../../lib/errors.ts";
 import { SourceError } from "../errors.ts";
@@ -47,6 +47,23 @@ export function filesOf({ info, backing }: FoundImage): string[] {
     const data = one["format-specific"]?.data?.["data-file"];
     return file.startsWith("/") ? [file, ...(data === undefined ? [] : [resolve(dirname(file), data)])] : [];
   });
+}
+
+/** Rejects `image-unusable` where an image, or what lies below it, is outside of these directories when every link has been followed. */
+export async function requireWithin(found: FoundImage, dirs: readonly string[]): Promise<void> {
+  const { path, info, backing } = found;
+  const odd = [info, ...backing].map((one) => one.filename).find((name) => !name.startsWith("/"));
+  if (odd !== undefined) throw unusable(path, `stands on ${odd}, which is no file of the machine's`);
+  const allowed = await Promise.all(dirs.map(async (dir) => await realpath(dir)));
+  for (const file of filesOf(found)) {
+    const real = await realpath(file).catch(() => file);
+    if (!allowed.some((dir) => real === dir || real.startsWith(`${dir}/`)))
+      throw unusable(
+        path,
+        `leads to ${file}, which is outside of the machine's volumes`,
+        "replace the link or backing file by the data itself",
+      );
+  }
 }
 
 async function isBlockDevice(path: string): Promise<boolean> {

@@ -17,6 +17,11 @@ export interface ImageSpec {
 /** What a backup of images without a running machine is asked for. */
 export interface ImageOptions {
   readonly images: readonly ImageSpec[];
+  /**
+   * The only directories that the images, and what lies below them, may be in: for images that a guest's owner can put a symbolic link or a
+   * backing file of his choice in the place of. Default: anywhere.
+   */
+  readonly within?: readonly string[];
   /** What makes two backups one and the same machine's, e.g. its UUID or the image's path. */
   readonly key: string;
   /** The machine's name, for messages. */

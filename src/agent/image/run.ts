@@ -7,7 +7,7 @@ import { SourceError } from "../errors.ts";
 import type { JobDir } from "../job-dir.ts";
 import { type DiskSpec, NbdDisk } from "../nbd-disk.ts";
 import { holdDevice } from "./device-hold.ts";
-import { filesOf, type FoundImage, inspectImage } from "./inspect.ts";
+import { filesOf, type FoundImage, inspectImage, requireWithin } from "./inspect.ts";
 import type { ImageOptions, ImageSpec, ImageStep } from "./options.ts";
 import { planImage } from "./plan.ts";
 import { serveImage } from "./serve.ts";
@@ -38,6 +38,7 @@ export class ImageRun {
     const { signal, connections = 4, level, bases } = this.#options;
     const { name } = image;
     const found = await inspectImage(image, signal);
+    if (this.#options.within !== undefined) await requireWithin(found, this.#options.within);
     const { path, info, backing, isDevice } = found;
     if (isDevice) this.#held.push(await holdDevice(path));
     const files = await StillFiles.watch(filesOf(found));

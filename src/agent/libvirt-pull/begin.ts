@@ -45,10 +45,14 @@ export interface BeginRequest {
  * everything: libvirt names one such disk a try, so there are at most as many tries as disks. Resolves with the plans carried out.
  */
 export async function beginJob(domain: LibvirtDomain, plans: readonly DiskPlan[], request: BeginRequest): Promise<readonly DiskPlan[]> {
-  const tracked = plans.filter((plan) => plan.tracked).map((plan) => plan.name);
+  const tracked = plans.filter((plan) => plan.tracked).map((plan) => plan.target);
   const checkpoint = request.checkpoint === null || tracked.length === 0 ? null : checkpointXml(request.checkpoint, tracked);
   for (let current = plans; ;) {
-    const disks = current.map(({ name, base }) => ({ name, scratch: request.scratchOf(name), since: base?.checkpoint ?? null }));
+    const disks = current.map(({ target, base }) => ({
+      name: target,
+      scratch: request.scratchOf(target),
+      since: base?.checkpoint ?? null,
+    }));
     try {
       await domain.backupBegin(backupXml(request.socket, disks), checkpoint);
       return current;
@@ -65,9 +69,9 @@ function fallBack(plans: readonly DiskPlan[], error: unknown, domainName: string
   const standing = plans.filter((plan) => plan.base !== null);
   if (standing.length === 0 || !isAboutBitmaps(error)) throw asSourceError(error, domainName);
   const named = /disk '([^']+)'/.exec(error.libvirtMessage)?.[1];
-  const lost = standing.some((plan) => plan.name === named) ? new Set([named]) : new Set(standing.map((plan) => plan.name));
+  const lost = standing.some((plan) => plan.target === named) ? new Set([named]) : new Set(standing.map((plan) => plan.target));
   return plans.map((plan) =>
-    plan.base !== null && lost.has(plan.name) ? withoutBase(plan, `its change tracking was lost: ${error.libvirtMessage}`) : plan,
+    plan.base !== null && lost.has(plan.target) ? withoutBase(plan, `its change tracking was lost: ${error.libvirtMessage}`) : plan,
   );
 }
 

@@ -1,7 +1,8 @@
 import type { DomainDescription } from "../../libvirt/index.ts";
 import { beginJob } from "./begin.ts";
 import { newCheckpointName } from "./checkpoint-name.ts";
-import { type FreezeReport, whileFrozen } from "./freeze.ts";
+import { type Freezer, type FreezeReport, whileFrozen } from "./freeze.ts";
+import { LibvirtFreezer, notRunning } from "./libvirt-freezer.ts";
 import type { LibvirtPullOptions } from "./options.ts";
 import type { DiskPlan } from "./plan.ts";
 import type { PullRun } from "./run.ts";
@@ -26,15 +27,9 @@ export async function takeInstant(run: PullRun, { description, plans, options }:
   const { domain } = run.session;
   const { level, signal, onStep } = options;
   const checkpoint = level === "copy" || level === "differential" ? null : newCheckpointName(options.repoTag, new Date());
-  const policy = {
-    quiesce: options.quiesce,
-    mountPoints: options.freezeMountpoints ?? [],
-    timeout: options.freezeTimeout ?? FREEZE_TIMEOUT,
-    hasAgent: description.hasAgentChannel,
-  };
   const steps = { onFrozen: async () => onStep?.("frozen"), onThawed: async () => onStep?.("thawed") };
   let carriedOut = plans;
-  const freeze = await whileFrozen(domain, policy, steps, async () => {
+  const freeze = await whileFrozen(freezerOf(run, description, options), options.quiesce, steps, async () => {
     signal.throwIfAborted();
     run.beginning(checkpoint);
     const scratchOf = (disk: string): string => run.dir.scratchOf(disk);
@@ -43,4 +38,21 @@ export async function takeInstant(run: PullRun, { description, plans, options }:
   });
   signal.throwIfAborted();
   return { plans: carriedOut, checkpoint, freeze };
+}
+
+function freezerOf({ session }: PullRun, description: DomainDescription, options: LibvirtPullOptions): Freezer {
+  const { freezer } = options;
+  if (freezer === undefined) {
+    return new LibvirtFreezer(session.domain, {
+      mountPoints: options.freezeMountpoints ?? [],
+      timeout: options.freezeTimeout ?? FREEZE_TIMEOUT,
+      hasAgent: description.hasAgentChannel,
+    });
+  }
+  return {
+    // A paused guest's agent does not answer, and whoever freezes it would wait for that in vain.
+    obstacle: async () => (await notRunning(session.domain)) ?? (await freezer.obstacle()),
+    freeze: async () => await freezer.freeze(),
+    thaw: async () => await freezer.thaw(),
+  };
 }

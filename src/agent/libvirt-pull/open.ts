@@ -8,17 +8,13 @@ import { imageInfo, type ImageInfo } from "../qemu-img.ts";
 import { defineBases, unsupported } from "./begin.ts";
 import { captureDomain, captureGuestInfo, json, text } from "../captures.ts";
 import { DomainSession } from "./domain-session.ts";
-import { lockMachine } from "../machine-lock.ts";
 import type { FreezeReport } from "./freeze.ts";
 import { type Instant, takeInstant } from "./instant.ts";
-import { JobDir } from "../job-dir.ts";
-import { clearLeftovers } from "./leftovers.ts";
 import type { LibvirtPullOptions } from "./options.ts";
 import { type DiskPlan, type Instance, planDisk, selectDisks } from "./plan.ts";
-import { PullRun } from "./run.ts";
-import { checkScratch } from "./scratch-guard.ts";
+import { prepare } from "./prepare.ts";
+import type { PullRun } from "./run.ts";
 
-const RUNTIME_DIR = "/var/tmp";
 const MIN_LIBVIRT = 7_002_000;
 const MIN_QEMU = 4_002_000;
 
@@ -32,7 +28,7 @@ export async function openLibvirtPull(options: LibvirtPullOptions): Promise<Back
   try {
     await options.onStep?.("connected");
     const machine = await inspect(session, options);
-    run = await prepare(session, machine, options);
+    run = await prepare(session, machine.description, options);
     return await begin(run, machine, options);
   } catch (error) {
     if (run === undefined) await session.close();
@@ -64,27 +60,6 @@ async function inspect(session: DomainSession, options: LibvirtPullOptions): Pro
   return { description: parseDomain(liveXml), liveXml, versions: { libvirt, qemu } };
 }
 
-/** Everything that makes or ends something of ours on the host, up to but without the job. */
-async function prepare(session: DomainSession, { description }: Machine, options: LibvirtPullOptions): Promise<PullRun> {
-  const { uuid, name } = description;
-  const runtimeDir = options.runtimeDir ?? RUNTIME_DIR;
-  const unlock = await lockMachine(uuid, name);
-  try {
-    const known = new Set([...options.committed, ...options.bases.map((base) => base.checkpoint)]);
-    const { repoTag, log } = options;
-    await clearLeftovers(session.domain, { name, uuid, runtimeDir, repoTag, known, hasAgent: description.hasAgentChannel, log });
-    await options.onStep?.("leftovers-cleared");
-    options.signal.throwIfAborted();
-    await checkScratch(options.scratchDir ?? runtimeDir, options.scratchFloor);
-    const dir = await JobDir.make({ runtimeDir, scratchDir: options.scratchDir }, uuid, description.owner);
-    await options.onStep?.("directory-made");
-    return new PullRun({ session, dir, unlock, domainName: name, options });
-  } catch (error) {
-    await unlock();
-    throw error;
-  }
-}
-
 async function begin(run: PullRun, machine: Machine, options: LibvirtPullOptions): Promise<BackupSource> {
   const { domain } = run.session;
   const selected = selectDisks(machine.description, options);
@@ -97,7 +72,7 @@ async function begin(run: PullRun, machine: Machine, options: LibvirtPullOptions
 
   const instant = await takeInstant(run, { description: machine.description, plans, options });
   run.watch();
-  const tracked = instant.checkpoint === null ? [] : instant.plans.filter((one) => one.tracked).map((one) => one.name);
+  const tracked = instant.checkpoint === null ? [] : instant.plans.filter((one) => one.tracked).map((one) => one.target);
   const disks = await exportDisks(run, instant, options);
   await options.onStep?.("exported");
   const captures = [...kept.captures, ...guest, json("freeze.json", instant.freeze), toolCapture(machine)];
@@ -128,10 +103,10 @@ async function checkpointCapture(session: DomainSession, name: string): Promise<
 async function exportDisks(run: PullRun, instant: Instant, options: LibvirtPullOptions): Promise<NbdDisk[]> {
   const { connections = 4, signal } = options;
   const opened = await Promise.allSettled(
-    instant.plans.map(async ({ name, level, reason, base, tracked, imageInfo: info }) => {
-      const standing = base === null ? null : { point: base.point, size: base.size, context: backupBitmapContext(name) };
+    instant.plans.map(async ({ name, target, level, reason, base, tracked, imageInfo: info }) => {
+      const standing = base === null ? null : { point: base.point, size: base.size, context: backupBitmapContext(target) };
       const spec = { name, level, reason, base: standing, checkpoint: tracked ? instant.checkpoint : null, imageInfo: info };
-      const address = { socket: run.dir.socket, exportName: name };
+      const address = { socket: run.dir.socket, exportName: target };
       const disk = await NbdDisk.open(spec, { address, connections, signal, explain: (lost) => run.explain(lost) });
       run.opened(disk);
       return disk;
@@ -152,7 +127,7 @@ async function plan(disk: DomainDisk, session: DomainSession, options: LibvirtPu
     // The image may lie where only QEMU sees it; the job reads it all the same.
     options.log.warn({ disk: disk.target, reason: errorText(error) }, "facts about the image cannot be kept with the point");
   }
-  return planDisk(disk, info, { level: options.level, bases: options.bases, instance });
+  return planDisk(disk, info, { level: options.level, bases: options.bases, instance, diskNames: options.diskNames });
 }
 
 async function instanceOf(session: DomainSession): Promise<Instance> {

@@ -1,6 +1,7 @@
 import type { Logger } from "../../lib/logger.ts";
 import type { Level } from "../backup-source.ts";
 import type { BaseFacts } from "../base-facts.ts";
+import type { Freezer, Quiesce } from "./freeze.ts";
 
 /** What a backup through libvirt's pull job is asked for. */
 export interface LibvirtPullOptions {
@@ -8,10 +9,14 @@ export interface LibvirtPullOptions {
   readonly domain: string;
   /** `auto` and `incremental` do the best that is safe for each disk; `differential` and `copy` make no checkpoint. */
   readonly level: "auto" | Level;
-  /** Only these disks, by target name; default all. */
+  /** Names of disks in the point by libvirt's alias; default, and for a disk without one, the target. */
+  readonly diskNames?: ReadonlyMap<string, string>;
+  /** Only these disks, by their name in the point or target; default all. */
   readonly disks?: readonly string[];
   readonly excludeDisks?: readonly string[];
-  readonly quiesce: "auto" | "required" | "never";
+  readonly quiesce: Quiesce;
+  /** Who freezes; default libvirt. */
+  readonly freezer?: Freezer;
   /** Mount points to freeze; default all. */
   readonly freezeMountpoints?: readonly string[];
   /** seconds the guest agent may take; default 60 */

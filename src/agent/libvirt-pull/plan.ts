@@ -6,7 +6,10 @@ import { holdsBitmaps, type ImageInfo } from "../qemu-img.ts";
 
 /** What will be done with one disk. */
 export interface DiskPlan {
+  /** in the point */
   readonly name: string;
+  /** in libvirt, e.g. `vda` */
+  readonly target: string;
   readonly level: Level;
   readonly reason: string;
   /** What it stands on; null: everything is read. */
@@ -25,6 +28,7 @@ export interface Instance {
 }
 
 export interface DiskSelection {
+  readonly diskNames?: ReadonlyMap<string, string>;
   readonly disks?: readonly string[];
   readonly excludeDisks?: readonly string[];
 }
@@ -34,20 +38,31 @@ export function selectDisks(
   domain: DomainDescription,
   wanted: DiskSelection,
 ): { readonly disks: readonly DomainDisk[]; readonly warnings: readonly string[] } {
-  const known = new Set(domain.disks.map((disk) => disk.target));
+  const names = domain.disks.map((disk) => nameOf(disk, wanted.diskNames));
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new SourceError("no-such-disk", `two disks of domain "${domain.name}" would be called ${twice} in the point`);
+  const known = new Set([...names, ...domain.disks.map((disk) => disk.target)]);
   const unknown = [...(wanted.disks ?? []), ...(wanted.excludeDisks ?? [])].find((name) => !known.has(name));
   if (unknown !== undefined) {
-    const hint = `its disks are ${[...known].join(", ") || "none"}`;
+    const hint = `its disks are ${names.join(", ") || "none"}`;
     throw new SourceError("no-such-disk", `domain "${domain.name}" has no disk ${unknown}`, { hint });
   }
+  const isIn = (disk: DomainDisk, list: readonly string[]): boolean =>
+    list.includes(nameOf(disk, wanted.diskNames)) || list.includes(disk.target);
   const asked = domain.disks.filter(
-    (disk) => (wanted.disks?.includes(disk.target) ?? true) && wanted.excludeDisks?.includes(disk.target) !== true,
+    (disk) => (wanted.disks === undefined || isIn(disk, wanted.disks)) && !isIn(disk, wanted.excludeDisks ?? []),
   );
   const warnings = asked.map(whyNot).filter((reason) => reason !== null && reason !== "");
   const disks = asked.filter((disk) => whyNot(disk) === null);
   if (disks.length === 0)
     throw new SourceError("no-disks", `domain "${domain.name}" has no disk to back up${warnings.map((text) => `; ${text}`).join("")}`);
   return { disks, warnings: warnings as string[] };
+}
+
+/** What a disk is called in the point. */
+export function nameOf(disk: DomainDisk, diskNames: ReadonlyMap<string, string> | undefined): string {
+  return diskNames?.get(disk.alias ?? "") ?? disk.target;
 }
 
 // Empty where there is nothing to tell: a drive without a medium.
@@ -67,16 +82,18 @@ export interface PlanInput {
   readonly level: "auto" | Level;
   readonly bases: readonly BaseFacts[];
   readonly instance: Instance;
+  readonly diskNames?: ReadonlyMap<string, string> | undefined;
 }
 
 /** Decides level and base of one disk. `info` is null where qemu-img could not look at the image. */
 export function planDisk(disk: DomainDisk, info: ImageInfo | null, input: PlanInput): DiskPlan {
   const barrier = bitmapBarrier(disk, info);
   const facts = disk.dataStore === null ? info : { ...info, thinstream: { instance: input.instance } };
-  const plan = { name: disk.target, tracked: barrier === "", imageInfo: facts };
+  const name = nameOf(disk, input.diskNames);
+  const plan = { name, target: disk.target, tracked: barrier === "", imageInfo: facts };
   if (input.level === "copy") return { ...plan, level: "copy", reason: "", base: null };
   if (input.level === "full") return { ...plan, level: "full", reason: barrier, base: null };
-  const base = input.bases.find((one) => one.disk === disk.target) ?? null;
+  const base = input.bases.find((one) => one.disk === name) ?? null;
   const reason = barrier === "" ? baseBarrier(disk, base, input.instance) : barrier;
   if (reason !== "") return { ...plan, level: "full", reason, base: null };
   return { ...plan, level: input.level === "differential" ? "differential" : "incremental", reason: "", base };

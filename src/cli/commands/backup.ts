@@ -2,18 +2,15 @@ import { basename, extname, resolve } from "node:path";
 
 import {
   type BackupResult,
-  type BackupSource,
   type DiskEstimate,
-  factsOfDomain,
+  domainMachine,
+  imageMachine,
   type Level,
-  openDomain,
-  openImage,
-  repoTag,
+  type Machine,
   runBackup,
-  type Standing,
 } from "../../agent/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
-import { Codec, type PointRecord, type Repository } from "../../repository/index.ts";
+import { Codec, type PointRecord } from "../../repository/index.ts";
 import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { ProgressDisplay } from "../progress.ts";
@@ -41,20 +38,11 @@ export interface BackupFlags extends RepositoryFlags {
   readonly threshold?: number;
 }
 
-/** A machine as the command line names it: what it is called in the repository, and how its disks are opened. */
-interface Machine {
-  readonly name: string;
-  readonly uuid: string | null;
-  /** whose bases are looked for */
-  readonly disks: readonly string[];
-  readonly open: (standing: Standing, repository: Repository) => Promise<BackupSource>;
-}
-
 /** `thinstream backup`: one restore point, or nothing. */
 export async function backup(flags: BackupFlags, context: Context): Promise<Outcome> {
   requireSense(flags);
   return await withRepository(flags, context, async (repository) => {
-    const machine = flags.image === undefined ? await domainMachine(flags, context) : imageMachine(flags, context);
+    const machine = flags.image === undefined ? await namedDomain(flags, context) : namedImages(flags, context);
     const display = new ProgressDisplay(`Backing up ${machine.name}`);
     const result = await runBackup({
       repository,
@@ -90,49 +78,41 @@ function requireSense(flags: BackupFlags): void {
     throw new UsageError("--since goes with --level incremental or differential");
 }
 
-async function domainMachine(flags: BackupFlags, { signal, log }: Context): Promise<Machine> {
-  const [uri, domain] = [flags.connect ?? "", flags.domain ?? ""];
-  const name = flags.vm ?? domain;
-  return {
-    name,
-    ...(await factsOfDomain(uri, domain, signal)),
-    open: async ({ bases, committed: known }, repository) =>
-      await openDomain({
-        uri,
-        domain,
-        level: flags.level,
-        quiesce: flags.estimate === true ? "never" : flags.quiesce,
-        repoTag: repoTag(repository, name),
-        bases,
-        committed: known,
-        signal,
-        log,
-        onStep: stepHook(signal),
-        ...defined({
-          disks: flags.disk,
-          excludeDisks: flags.excludeDisk,
-          freezeMountpoints: flags.freezeMountpoint,
-          scratchDir: flags.scratchDir,
-        }),
-      }),
-  };
+async function namedDomain(flags: BackupFlags, { signal, log }: Context): Promise<Machine> {
+  return await domainMachine({
+    uri: flags.connect ?? "",
+    domain: flags.domain ?? "",
+    level: flags.level,
+    quiesce: flags.estimate === true ? "never" : flags.quiesce,
+    signal,
+    log,
+    onStep: stepHook(signal),
+    ...defined({
+      name: flags.vm,
+      disks: flags.disk,
+      excludeDisks: flags.excludeDisk,
+      freezeMountpoints: flags.freezeMountpoint,
+      scratchDir: flags.scratchDir,
+    }),
+  });
 }
 
-function imageMachine(flags: BackupFlags, { signal, log }: Context): Machine {
+function namedImages(flags: BackupFlags, { signal, log }: Context): Machine {
   const images = parseImages(flags.image ?? []).filter(
     ({ name }) => (flags.disk?.includes(name) ?? true) && flags.excludeDisk?.includes(name) !== true,
   );
   const [first] = images;
   if (first === undefined) throw new UsageError("No image is left to back up");
-  const name = flags.vm ?? basename(first.path, extname(first.path));
-  const specs = images.map((image) => ({ ...image, ...defined({ format: flags.imageFormat }) }));
-  return {
-    name,
+  return imageMachine({
+    name: flags.vm ?? basename(first.path, extname(first.path)),
     uuid: null,
-    disks: images.map((image) => image.name),
-    open: async ({ bases }) =>
-      await openImage({ images: specs, key: resolve(first.path), name, level: flags.level, bases, signal, log, onStep: stepHook(signal) }),
-  };
+    images: images.map((image) => ({ ...image, ...defined({ format: flags.imageFormat }) })),
+    key: resolve(first.path),
+    level: flags.level,
+    signal,
+    log,
+    onStep: stepHook(signal),
+  });
 }
 
 /** Disks are called vda, vdb, … in the order given where they have no name of their own. */

@@ -13,20 +13,22 @@ export interface PodFacts {
       readonly message?: string;
     }[];
     readonly containerStatuses?: readonly {
-      readonly state?: {
-        readonly waiting?: { readonly reason?: string; readonly message?: string };
-        readonly running?: unknown;
-        readonly terminated?: Ended;
-      };
+      readonly state?: ContainerState;
     }[];
   };
+}
+
+interface ContainerState {
+  readonly waiting?: { readonly reason?: string; readonly message?: string };
+  readonly running?: unknown;
+  readonly terminated?: Ended;
 }
 
 interface Ended {
   readonly exitCode?: number;
   readonly reason?: string;
   readonly message?: string;
-  readonly finishedAt?: string;
+  readonly finishedAt?: string | null;
 }
 
 /** Why an agent's pod does not come up, as far as the cluster says. */
@@ -42,27 +44,38 @@ export type PodState =
   | { readonly phase: "reported"; readonly message: string; readonly finishedAt: string | null }
   | { readonly phase: "lost"; readonly reason: LossReason; readonly message: string; readonly finishedAt: string | null };
 
-const IMAGE = new Set([
-  "ErrImagePull",
-  "ImagePullBackOff",
-  "InvalidImageName",
-  "ErrImageNeverPull",
-  "ImageInspectError",
-  "RegistryUnavailable",
-]);
-const CONFIGURATION = new Set(["CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"]);
+type Status = NonNullable<PodFacts["status"]>;
+
+/** What the container runtime says while it waits, and what that means. */
+const PROBLEMS: Readonly<Record<string, StartProblem>> = {
+  ErrImagePull: "ImageUnavailable",
+  ImagePullBackOff: "ImageUnavailable",
+  InvalidImageName: "ImageUnavailable",
+  ErrImageNeverPull: "ImageUnavailable",
+  ImageInspectError: "ImageUnavailable",
+  RegistryUnavailable: "ImageUnavailable",
+  CreateContainerConfigError: "ConfigurationInvalid",
+  CreateContainerError: "ConfigurationInvalid",
+  RunContainerError: "ConfigurationInvalid",
+  StartError: "ConfigurationInvalid",
+};
 
 /** Reads a pod. What the agent said counts more than how the pod ended: it may have committed before it was evicted. */
 export function podState({ metadata, status = {} }: PodFacts): PodState {
   const state = status.containerStatuses?.[0]?.state ?? {};
-  const ended = state.terminated;
-  if (ended !== undefined && isReport(ended.message))
-    return { phase: "reported", message: ended.message, finishedAt: ended.finishedAt ?? null };
-  const reason = lossOf(status, ended, metadata.deletionTimestamp !== undefined);
-  if (reason !== null)
-    return { phase: "lost", reason, message: ended?.message ?? status.message ?? "", finishedAt: ended?.finishedAt ?? null };
-  if (state.running !== undefined && status.podIP !== undefined) return { phase: "running", address: status.podIP };
-  return { phase: "starting", problem: startProblem(status, state.waiting ?? {}) };
+  if (state.terminated === undefined && !isOver(status) && !isNodeLost(status)) return liveState(status, state);
+  return endState(status, state.terminated ?? {}, metadata.deletionTimestamp !== undefined);
+}
+
+function liveState(status: Status, { running, waiting = {} }: ContainerState): PodState {
+  if (running !== undefined && status.podIP !== undefined) return { phase: "running", address: status.podIP };
+  return { phase: "starting", problem: waitingProblem(waiting) ?? schedulingProblem(status) };
+}
+
+function endState(status: Status, { message, reason, finishedAt = null }: Ended, isDeleted: boolean): PodState {
+  if (isReport(message)) return { phase: "reported", message, finishedAt };
+  const loss = lossOf(status, reason) ?? (isDeleted ? "Deleted" : "Killed");
+  return { phase: "lost", reason: loss, message: message ?? status.message ?? "", finishedAt };
 }
 
 /** Where the container runtime could not read a message it gives the log's tail instead, which is no report. */
@@ -70,29 +83,38 @@ function isReport(message: string | undefined): message is string {
   return message !== undefined && message.startsWith("{") && message.endsWith("}");
 }
 
-function lossOf(status: NonNullable<PodFacts["status"]>, ended: Ended | undefined, isDeleted: boolean): LossReason | null {
-  const isOver = ended !== undefined || status.phase === "Failed" || status.phase === "Succeeded";
-  if (status.reason === "NodeLost" || (status.phase === "Unknown" && isDeleted)) return "NodeLost";
-  if (!isOver) return null;
-  if (status.reason === "Evicted" || disruption(status) !== null) return "Evicted";
-  if (ended?.reason === "OOMKilled") return "OutOfMemory";
-  if (status.reason === "DeadlineExceeded") return "DeadlineExceeded";
-  return isDeleted ? "Deleted" : "Killed";
+function lossOf(status: Status, ended: string | undefined): LossReason | null {
+  if (isNodeLost(status)) return "NodeLost";
+  if (status.reason === "Evicted" || isDisrupted(status)) return "Evicted";
+  if (ended === "OOMKilled") return "OutOfMemory";
+  return status.reason === "DeadlineExceeded" ? "DeadlineExceeded" : null;
 }
 
-function disruption({ conditions = [] }: NonNullable<PodFacts["status"]>): string | null {
-  return conditions.find(({ type, status }) => type === "DisruptionTarget" && status === "True")?.reason ?? null;
+function isOver({ phase }: Status): boolean {
+  return phase === "Failed" || phase === "Succeeded";
 }
 
-function startProblem(
-  { conditions = [] }: NonNullable<PodFacts["status"]>,
-  waiting: { readonly reason?: string; readonly message?: string },
-): { readonly reason: StartProblem; readonly message: string } | null {
-  const message = waiting.message ?? "";
-  if (IMAGE.has(waiting.reason ?? "")) return { reason: "ImageUnavailable", message };
-  if (CONFIGURATION.has(waiting.reason ?? "")) return { reason: "ConfigurationInvalid", message };
-  const scheduled = conditions.find(({ type }) => type === "PodScheduled");
-  if (scheduled?.status === "False" && scheduled.reason === "Unschedulable")
-    return { reason: "Unschedulable", message: scheduled.message ?? "" };
-  return null;
+function isNodeLost({ phase, reason }: Status): boolean {
+  return reason === "NodeLost" || phase === "Unknown";
+}
+
+function isDisrupted({ conditions = [] }: Status): boolean {
+  return conditions.some(({ type, status }) => type === "DisruptionTarget" && status === "True");
+}
+
+interface Problem {
+  readonly reason: StartProblem;
+  readonly message: string;
+}
+
+function waitingProblem({ reason = "", message = "" }: { readonly reason?: string; readonly message?: string }): Problem | null {
+  const problem = PROBLEMS[reason];
+  return problem === undefined ? null : { reason: problem, message };
+}
+
+function schedulingProblem({ conditions = [] }: Status): Problem | null {
+  const scheduled = conditions.find(
+    ({ type, status, reason }) => type === "PodScheduled" && status === "False" && reason === "Unschedulable",
+  );
+  return scheduled === undefined ? null : { reason: "Unschedulable", message: scheduled.message ?? "" };
 }

@@ -14,6 +14,16 @@ export async function readCapture(repository: Repository, capture: PointCapture,
   return Buffer.concat(pieces);
 }
 
+/** One piece of such a file by its place, for what need not be in memory as a whole; null after the last. */
+export async function readCapturePiece(
+  repository: Repository,
+  { capture, piece }: { readonly capture: PointCapture; readonly piece: number },
+  signal?: AbortSignal,
+): Promise<Uint8Array | null> {
+  const found = capture.pieces[piece];
+  return found === undefined ? null : await readPiece(repository, new FrameSealer(repository.keys), found, signal);
+}
+
 async function readPiece(repository: Repository, sealer: FrameSealer, piece: CapturePiece, signal?: AbortSignal): Promise<Uint8Array> {
   const stored = Buffer.allocUnsafe(piece.length);
   await repository.store.read(packAt(repository.domain, piece.pack), piece.offset, stored, signal === undefined ? {} : { signal });

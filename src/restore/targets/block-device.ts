@@ -1,17 +1,40 @@
 import { constants } from "node:fs";
+import { execFile } from "node:child_process";
 import { open, readFile, stat } from "node:fs/promises";
+import { promisify } from "node:util";
 
 import { RestoreError } from "../errors.ts";
 import type { RestoreTarget } from "../target.ts";
 import { guarded, RawTarget, tooSmall } from "./raw-file.ts";
 
-/** A block device that nobody else has open exclusively. Its old content is overwritten, zeros included. Rejects `target-in-use`, `target-too-small`. */
-export async function blockDevice(path: string, size: number): Promise<RestoreTarget> {
+const execute = promisify(execFile);
+
+/**
+ * A block device that nobody else has open exclusively. Its old content is overwritten; zeros take no room where the device can give it back, and are
+ * written where it cannot. Rejects `target-in-use`, `target-too-small`.
+ */
+export async function blockDevice(path: string, size: number, signal: AbortSignal): Promise<RestoreTarget> {
   const has = await deviceSize(path);
   if (has < size) throw tooSmall(path, has, size);
   // O_EXCL on a block device is refused while it is mounted or held by another such opener.
   const file = await guarded(path, async () => await open(path, constants.O_RDWR | constants.O_EXCL));
-  return new RawTarget(path, file, { blank: false, parallelWrites: 8, rename: null });
+  try {
+    return new RawTarget(path, file, { blank: await punched(path, size, signal), parallelWrites: 8, rename: null });
+  } catch (thrown) {
+    await file.close();
+    throw thrown;
+  }
+}
+
+/** Makes the range that is restored into read as zeros without room taken, all at once; false where the device cannot, and nothing was changed. */
+async function punched(path: string, size: number, signal: AbortSignal): Promise<boolean> {
+  try {
+    await execute("fallocate", ["--punch-hole", "--offset", "0", "--length", String(size), path], { signal });
+    return true;
+  } catch {
+    signal.throwIfAborted();
+    return false;
+  }
 }
 
 async function deviceSize(path: string): Promise<number> {

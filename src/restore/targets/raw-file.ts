@@ -16,9 +16,9 @@ export async function newRawFile(path: string, size: number): Promise<RestoreTar
   return target;
 }
 
-/** A file that is there, e.g. the `disk.img` of a file-system PVC: keeps its name, owner and, when it is larger, its size. Rejects `target-too-small`. */
-export async function existingRawFile(path: string, size: number): Promise<RestoreTarget> {
-  const file = await guarded(path, async () => await open(path, constants.O_RDWR));
+/** A file that is there, e.g. the `disk.img` of a file-system PVC: keeps its name, owner and, when it is larger, its size. Rejects `target-too-small`. @param flags of open besides */
+export async function existingRawFile(path: string, size: number, flags: number = 0): Promise<RestoreTarget> {
+  const file = await guarded(path, async () => await open(path, constants.O_RDWR | flags));
   const { size: has } = await file.stat();
   if (has < size) {
     await file.close();

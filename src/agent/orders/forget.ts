@@ -1,0 +1,24 @@
+import type { ForgetWork } from "../../api/index.ts";
+import { RepositoryError } from "../../repository/index.ts";
+import type { OrderedWork, OrderJob } from "./job.ts";
+
+/** Takes points off the list. One that is not there needs no forgetting: said, and no failure, so that trying again always ends. */
+export function forgetWork(work: ForgetWork, { withRepository, signal }: OrderJob): OrderedWork {
+  return {
+    routes: {},
+    carryOut: async () =>
+      await withRepository(async (repository) => {
+        const warnings: string[] = [];
+        for (const id of new Set(work.points)) {
+          try {
+            await repository.catalog.forget(id, signal);
+          } catch (thrown) {
+            if (!(thrown instanceof RepositoryError) || thrown.code !== "point-unknown") throw thrown;
+            warnings.push(thrown.message);
+          }
+        }
+        const points = new Set(work.points).size - warnings.length;
+        return { version: 1, outcome: "Succeeded", message: `${points} restore points are forgotten`, warnings, points };
+      }),
+  };
+}

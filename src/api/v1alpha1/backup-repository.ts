@@ -1,0 +1,151 @@
+import { labelSelector, secretRef, statusHead } from "../common.ts";
+import { age, conditionColumn, defineKind, messageColumn, nameFitsLabel, reasonColumn, type Resource } from "../kind.ts";
+import { backupRepositoryReasons } from "../reasons.ts";
+import { bandwidth, fixed } from "../values.ts";
+import { byteCount, flag, integer, object, oneOf, optional, section, text, time } from "../schema.ts";
+
+const s3 = object(
+  "The bucket of an S3-compatible object store.",
+  {
+    endpoint: optional(
+      text("URL of the service, such as https://minio.example:9000. Default: Amazon's own for the region.", 1024, {
+        rules: [
+          {
+            rule: "self.matches('^https?://[^/?#@ ][^?#@ ]*$')",
+            message: "must be http:// or https:// with a host, without credentials and parameters",
+          },
+        ],
+      }),
+    ),
+    region: optional(
+      text("Region of the bucket. Default: us-east-1, which most services other than Amazon's take.", 63, {
+        pattern: "^[a-z0-9][a-z0-9-]*$",
+      }),
+    ),
+    bucket: text("Name of the bucket. It must exist.", 63, { minLength: 3, pattern: "^[a-z0-9][a-z0-9.-]*[a-z0-9]$" }),
+    prefix: optional(
+      text("What the keys of all objects begin with, without a slash at either end. Default: nothing.", 256, {
+        minLength: 1,
+        rules: [
+          {
+            rule: "self.split('/').all(part, part.matches('^[A-Za-z0-9._-]+$') && part != '.' && part != '..')",
+            message: "must be parts of letters, digits, dots, dashes and underscores, joined by single slashes",
+          },
+        ],
+      }),
+    ),
+    pathStyle: optional(
+      flag("Whether the bucket stands in the URL's path rather than in its host name. Default: true where an endpoint is set, else false."),
+    ),
+    credentialsSecretRef: secretRef(
+      "Secret with the entries AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where the service wants it, AWS_SESSION_TOKEN. They must be allowed to list the bucket and to get and put objects; to delete is not needed.",
+    ),
+    caBundle: optional(
+      text("Certificates in PEM that the service's own certificate is trusted by, besides the system's. Default: none.", 65_536, {
+        pattern: "^\\s*-----BEGIN CERTIFICATE-----",
+      }),
+    ),
+  },
+  {
+    rules: [
+      fixed({ always: ["bucket"], optional: ["prefix"] }, "bucket and prefix cannot be changed: make a new BackupRepository instead"),
+    ],
+  },
+);
+
+const encryption = object(
+  "How the repository is encrypted, before anything leaves the node.",
+  {
+    mode: oneOf(
+      "ClientSide: by the key of the repository, which the store never sees. None: not at all. Cannot be changed. Default: ClientSide.",
+      ["ClientSide", "None"],
+      { default: "ClientSide" },
+    ),
+    keySecretRef: optional(
+      secretRef("Secret with the entry thinstream.key: the key file. Keep a copy elsewhere: without it nothing can be restored."),
+    ),
+  },
+  {
+    rules: [
+      fixed({ always: ["mode"] }, "the encryption of a repository cannot be changed: make a new BackupRepository instead"),
+      {
+        rule: "(self.mode == 'ClientSide') == has(self.keySecretRef)",
+        message: "keySecretRef goes with mode ClientSide, and only with it",
+      },
+    ],
+  },
+);
+
+const spec = object(
+  "Where the repository is, and who may use it how.",
+  {
+    s3,
+    encryption,
+    formatVersion: optional(
+      integer(
+        "Version of the repository format that is made where the bucket has no repository yet; one that is there keeps its own. Cannot be changed. Default: the newest this operator writes.",
+        1,
+        1,
+      ),
+    ),
+    allowedNamespaces: optional(
+      object("Which namespaces may back up to the repository and restore from it. Default: all.", {
+        selector: labelSelector("Labels of the namespaces; an empty selector takes all."),
+      }),
+    ),
+    limits: section("What runs may take of the network and the store.", {
+      uploadBandwidth: optional(bandwidth("Bytes per second that one run may upload, such as 400Mi. Default: no limit.")),
+      maxConcurrentRuns: integer("How many backups and restores may run at the same time. Default: 20.", 1, 1000, { default: 20 }),
+    }),
+    maintenance: section("What takes restore points away.", {
+      credentialsSecretRef: optional(
+        secretRef(
+          "Secret like s3.credentialsSecretRef, used to forget restore points. Agents of backup runs never get it. Default: the same.",
+        ),
+      ),
+    }),
+  },
+  { rules: [fixed({ optional: ["formatVersion"] }, "the format of a repository cannot be changed: make a new BackupRepository instead")] },
+);
+
+const status = object("What is known of the repository.", {
+  ...statusHead(backupRepositoryReasons, "Ready sums up Reachable, KeyAvailable and CatalogSynced"),
+  repositoryId: optional(text("Identity of the repository found there, 32 hex digits.", 64)),
+  formatVersion: optional(integer("Version of the repository's format.", 1, 1_000_000)),
+  usage: optional(
+    object("What the catalog adds up to.", {
+      points: integer("Restore points.", 0, 2_147_483_647),
+      machines: integer("Virtual machines with at least one restore point.", 0, 2_147_483_647),
+      storedBytes: byteCount("Bytes that the listed restore points put into the store when they were made."),
+      stored: text("The same for people, such as 1.2 TiB.", 16),
+    }),
+  ),
+  lastSyncTime: optional(time("When the catalog was last read and mirrored in full.")),
+});
+
+export const backupRepository = defineKind({
+  kind: "BackupRepository",
+  plural: "backuprepositories",
+  shortName: "bkrepo",
+  scope: "Cluster",
+  description:
+    "A place where backups are kept: a bucket, its key and the rules for using it. Its restore points appear as RestorePoints, also in a cluster that did not make them. Deleting it deletes nothing in the bucket.",
+  spec,
+  status,
+  rules: [nameFitsLabel],
+  reasons: backupRepositoryReasons,
+  columns: [
+    conditionColumn("Ready", "Whether backups and restores can use it."),
+    reasonColumn("Ready"),
+    { name: "Bucket", type: "string", jsonPath: ".spec.s3.bucket", description: "Name of the bucket." },
+    { name: "Points", type: "integer", jsonPath: ".status.usage.points", description: "Restore points in it." },
+    { name: "Stored", type: "string", jsonPath: ".status.usage.stored", description: "What they put into the store." },
+    { name: "Synced", type: "date", jsonPath: ".status.lastSyncTime", description: "Time since the catalog was read." },
+    age,
+    { name: "Prefix", type: "string", jsonPath: ".spec.s3.prefix", description: "Prefix of all keys.", priority: 1 },
+    { name: "Encryption", type: "string", jsonPath: ".spec.encryption.mode", description: "How it is encrypted.", priority: 1 },
+    messageColumn("Ready"),
+  ],
+});
+
+export type BackupRepository = Resource<typeof backupRepository>;

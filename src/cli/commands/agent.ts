@@ -1,0 +1,70 @@
+import { writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+
+import { readWorkOrder, runOrder } from "../../agent/index.ts";
+import { type AgentResult, formatAgentResult, SERVING_MS, type WorkOrder } from "../../api/index.ts";
+import { createLogger } from "../../lib/log.ts";
+import type { Logger } from "../../lib/logger.ts";
+import { restoreByOrder } from "../../restore/index.ts";
+import { type Context, type Outcome, withRepositoryAt } from "../context.ts";
+import { ExitCode } from "../exit-codes.ts";
+import { failureOf } from "../failure.ts";
+import { stepHook } from "../step-hook.ts";
+
+export interface AgentFlags {
+  readonly order: string;
+  /** `sha256:<hex>` */
+  readonly digest: string;
+  readonly terminationLog?: string;
+}
+
+/** `thinstream agent`: carries out one work order (docs/operator.md). Its result is a termination message; its log is for people. */
+export async function agent(flags: AgentFlags, context: Context): Promise<Outcome> {
+  const log = createLogger({ level: "info" });
+  const result = await carryOut(flags, { ...context, log });
+  const text = formatAgentResult(result);
+  if (result.outcome === "Failed") log.error({ reason: result.reason, retryable: result.retryable }, result.message);
+  else log.info({ warnings: result.warnings }, result.message);
+  if (flags.terminationLog !== undefined) await writeFile(flags.terminationLog, text);
+  return { json: JSON.parse(text) as object, text, exitCode: result.outcome === "Succeeded" ? ExitCode.ok : ExitCode.failed };
+}
+
+async function carryOut(flags: AgentFlags, context: Context): Promise<AgentResult> {
+  const { signal, log, version } = context;
+  try {
+    const order = await readWorkOrder(flags.order, flags.digest);
+    sayWhat(order, log);
+    const { repository, uploadBytesPerSecond: uploadRate } = order;
+    return await runOrder({
+      order,
+      directory: dirname(flags.order),
+      version,
+      host: podAddress(),
+      signal,
+      log,
+      withRepository: async (work, whole) => await withRepositoryAt({ ...repository, uploadRate }, { ...context, signal: whole }, work),
+      restore: restoreByOrder,
+      onStep: stepHook(signal),
+      servingMs: servingMs(),
+    });
+  } catch (thrown) {
+    log.debug({ err: thrown }, "The work order failed");
+    return failureOf(thrown, signal);
+  }
+}
+
+function sayWhat({ run, work, deadline }: WorkOrder, log: Logger): void {
+  log.info({ run, work: work.type, deadline }, `Carrying out ${run.kind} ${run.namespace === "" ? "" : `${run.namespace}/`}${run.name}`);
+}
+
+/** The pod's own address, from the downward API: nothing else of the node's network needs to reach the channel. */
+function podAddress(): string | null {
+  const address = process.env["POD_IP"] ?? "";
+  return address === "" ? null : address;
+}
+
+/** For tests, which do not wait for minutes. */
+function servingMs(): number {
+  const text = process.env["THINSTREAM_SERVING_MS"] ?? "";
+  return /^\d{1,7}$/.test(text) ? Number(text) : SERVING_MS;
+}

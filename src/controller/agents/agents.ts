@@ -1,0 +1,162 @@
+import { type AgentProgress, labels, parseWorkOrder } from "../../api/index.ts";
+import { type Informer, isKubeError, type KubeClient } from "../../kube/index.ts";
+import { errorText } from "../../lib/errors.ts";
+import type { Logger } from "../../lib/logger.ts";
+import { SealingKey } from "../../lib/sealed-message.ts";
+import { podState } from "../dispatch/pod-state.ts";
+import { type Pod, pods, secrets } from "../kinds.ts";
+import type { AgentAddress } from "./agent-channel.ts";
+import { followAgent, type GuestFreezer } from "./follower.ts";
+import type { AgentObjects } from "./job.ts";
+
+/** Index of the pod informer: a run's pods by the UID of its resource. */
+export const BY_RUN = "run";
+/** And by `<kind>/<namespace>/<name>` of the resource, which may be gone. */
+export const BY_OWNER = "owner";
+/** Label: what a pod is for. */
+const WORK = "thinstream.dev/work";
+
+export interface AgentsOptions {
+  readonly client: KubeClient;
+  readonly pods: Informer<Pod>;
+  /** Where agents and their Secrets are. */
+  readonly namespace: string;
+  /** Called with the run's UID when an agent that is followed has something new to say. */
+  readonly onProgress: (uid: string) => void;
+  readonly log: Logger;
+}
+
+interface Following {
+  readonly aborter: AbortController;
+  progress: AgentProgress | null;
+}
+
+const MAX_LOG_BYTES = 4000;
+
+/** The agents' pods: makes, finds, follows and removes them. All of it may be repeated at any time. */
+export class Agents {
+  readonly #options: AgentsOptions;
+  /** by the pod's UID */
+  readonly #following = new Map<string, Following>();
+
+  constructor(options: AgentsOptions) {
+    this.#options = options;
+    options.pods.subscribe({ deleted: (pod) => this.#forget(pod) });
+  }
+
+  /** A run's pods as the cache has them. */
+  of(uid: string): readonly Pod[] {
+    return this.#options.pods.lister.byIndex(BY_RUN, uid);
+  }
+
+  /** Those that do its work, without the holders of its volumes. */
+  workers(uid: string): readonly Pod[] {
+    return this.of(uid).filter(({ metadata }) => metadata.labels?.[WORK] !== "hold");
+  }
+
+  /** A pod that the cache need not know yet; null where there is none. */
+  async find(namespace: string, name: string, signal: AbortSignal): Promise<Pod | null> {
+    const { client, pods: cache } = this.#options;
+    const known = cache.lister.get(`${namespace}/${name}`);
+    if (known !== undefined) return known;
+    return await client.get(pods, { namespace, name }, { signal }).catch((thrown: unknown) => {
+      if (isKubeError(thrown, "not-found")) return null;
+      throw thrown;
+    });
+  }
+
+  /**
+   * Makes an agent's Secret and pod. What is there already stays: the controller that made it did not live to hear of it. A Secret without its pod
+   * is made anew, for the pod's arguments hold its digest.
+   */
+  async launch({ secret, pod }: AgentObjects, signal: AbortSignal): Promise<Pod> {
+    const { client } = this.#options;
+    const there = await this.find(pod.metadata.namespace, pod.metadata.name, signal);
+    if (there !== null) return there;
+    await ignoring("not-found", client.delete(secrets, secret.metadata, { signal }));
+    await client.create(secrets, secret, { signal });
+    try {
+      return await client.create(pods, pod, { signal });
+    } catch (thrown) {
+      if (!isKubeError(thrown, "already-exists")) throw thrown;
+      return await client.get(pods, pod.metadata, { signal });
+    }
+  }
+
+  /** Ends the pods that were made for resources of a name which are gone. @param owner `<kind>/<namespace>/<name>` @param uid of the one that is there */
+  async removeStrangers(owner: string, uid: string | undefined, signal: AbortSignal): Promise<void> {
+    for (const pod of this.#options.pods.lister.byIndex(BY_OWNER, owner)) {
+      if (pod.metadata.labels?.[labels.run] !== uid) await this.removePod(pod, signal);
+    }
+  }
+
+  /** Ends a run's pods and takes away all that was made for them. Their SIGTERM undoes what they began. */
+  async remove(uid: string, signal: AbortSignal, except: string | null = null): Promise<void> {
+    for (const pod of this.of(uid)) if (pod.metadata.name !== except) await this.removePod(pod, signal);
+  }
+
+  async removePod({ metadata }: Pod, signal: AbortSignal): Promise<void> {
+    const { client } = this.#options;
+    if (metadata.deletionTimestamp === undefined) await ignoring("not-found", client.delete(pods, metadata, { uid: metadata.uid, signal }));
+    await ignoring("not-found", client.delete(secrets, { name: metadata.name, namespace: this.#options.namespace }, { signal }));
+  }
+
+  /** The last lines an agent wrote; empty where they are gone. */
+  async logTail({ metadata }: Pod, signal: AbortSignal): Promise<string> {
+    const text = await this.#options.client.podLog(metadata, { tailLines: 20, signal }).catch(() => "");
+    return text.length <= MAX_LOG_BYTES ? text : `…${text.slice(1 - MAX_LOG_BYTES)}`;
+  }
+
+  /** Where an agent answers, and the key of its channel; null while it does not run. */
+  async address(pod: Pod, signal: AbortSignal): Promise<AgentAddress | null> {
+    const state = podState(pod);
+    if (state.phase !== "running") return null;
+    const secret = await this.#options.client.get(secrets, { name: pod.metadata.name, namespace: this.#options.namespace }, { signal });
+    const { channel } = parseWorkOrder(Buffer.from(secret.data?.["order.json"] ?? "", "base64"));
+    return { host: state.address, port: channel.port, key: SealingKey.fromBase64(channel.key) };
+  }
+
+  /** What an agent that is followed said last. */
+  progress(pod: Pod): AgentProgress | null {
+    return this.#following.get(pod.metadata.uid ?? "")?.progress ?? null;
+  }
+
+  /** Follows a running agent until it ends; at once where it is followed already. @param signal for as long as this controller leads */
+  async follow(pod: Pod, freezer: GuestFreezer | null, signal: AbortSignal): Promise<void> {
+    const { log, onProgress } = this.#options;
+    const id = pod.metadata.uid ?? "";
+    if (this.#following.has(id)) return;
+    const following: Following = { aborter: new AbortController(), progress: null };
+    this.#following.set(id, following);
+    const address = await this.address(pod, signal).catch((thrown: unknown) => {
+      this.#following.delete(id);
+      throw thrown;
+    });
+    if (address === null) {
+      this.#following.delete(id);
+      return;
+    }
+    const run = pod.metadata.labels?.[labels.run] ?? "";
+    const told = (progress: AgentProgress): void => {
+      following.progress = progress;
+      onProgress(run);
+    };
+    const both = AbortSignal.any([signal, following.aborter.signal]);
+    void followAgent({ address, freezer, onProgress: told, log, signal: both }).catch((err: unknown) =>
+      log.error({ err }, `following ${pod.metadata.name} failed: ${errorText(err)}`),
+    );
+  }
+
+  #forget({ metadata }: Pod): void {
+    this.#following.get(metadata.uid ?? "")?.aborter.abort();
+    this.#following.delete(metadata.uid ?? "");
+  }
+}
+
+async function ignoring(code: "not-found" | "already-exists", work: Promise<unknown>): Promise<void> {
+  try {
+    await work;
+  } catch (thrown) {
+    if (!isKubeError(thrown, code)) throw thrown;
+  }
+}

@@ -1,0 +1,183 @@
+import { durationMs, quantityBytes, type SucceededResult, type VirtualMachineBackup } from "../../api/index.ts";
+import { formatBytes } from "../../lib/bytes.ts";
+import { accessOf } from "../access.ts";
+import type { GuestFreezer } from "../agents/follower.ts";
+import { ensureHolder } from "../agents/holder.ts";
+import { agentObjects } from "../agents/objects.ts";
+import type { ControllerContext } from "../context.ts";
+import { backups } from "../kinds.ts";
+import { identityOf } from "../identity.ts";
+import { gatherFacts } from "../kubevirt/gather.ts";
+import { instanceFreezer } from "../kubevirt/freezer.ts";
+import { mustAbort, type UnderWay } from "../plan/kubevirt/obstacles.ts";
+import { createMirror, mirror, mirrorRef } from "../catalog/mirror.ts";
+import { deadlineOf } from "../runs/attempt.ts";
+import type { Completion, Preparation, RunKind } from "../runs/run.ts";
+import { waitsForSlot } from "./admission.ts";
+import { bitmapsAnnotation } from "./newest.ts";
+import { heldMounts, type ReadyWork, workOf } from "./source.ts";
+
+const LEVELS = { full: "Full", incremental: "Incremental", differential: "Incremental", copy: "Copy" } as const;
+const CONSISTENCIES = { filesystem: "Filesystem", crash: "Crash", offline: "Offline" } as const;
+/** How an agent's reasons read on a run; the others are what more attempts came to nothing for. */
+const REASONS: Readonly<Record<string, string>> = {
+  DeadlineExceeded: "DeadlineExceeded",
+  GuestNotFrozen: "FreezeFailed",
+  DiskNotSupported: "DisksNotSupported",
+  DiskNotFound: "DiskNotFound",
+  DomainNotFound: "DomainNotFound",
+  WorkOrderTampered: "WorkOrderRejected",
+  WorkOrderInvalid: "WorkOrderRejected",
+  Cancelled: "Cancelled",
+};
+
+/** What a run under way reads from, kept on its pod so that a controller that starts anew knows it. */
+export const sourceAnnotation = "thinstream.dev/source";
+
+/** Backups as runs. */
+export class BackupKind implements RunKind<VirtualMachineBackup> {
+  readonly resource = backups;
+  readonly work = "backup";
+  readonly words = { busy: "BackingUp", action: "Backup", started: "BackupStarted", succeeded: "BackupSucceeded", failed: "BackupFailed" };
+  readonly #context: ControllerContext;
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+  }
+
+  known(key: string): VirtualMachineBackup | undefined {
+    return this.#context.caches.backups.lister.get(key);
+  }
+
+  async prepare(run: VirtualMachineBackup, attempt: number, signal: AbortSignal): Promise<Preparation> {
+    const access = accessOf(this.#context, run.spec.repositoryRef.name, run.metadata.namespace ?? "");
+    if ("refusal" in access) return { kind: "refuse", ...access.refusal, final: false };
+    const decision = await workOf(this.#context, run, signal);
+    if (decision.kind !== "ready") return decision;
+    const full = waitsForSlot(this.#context, run, decision.nodeName);
+    if (full !== null) return { kind: "wait", reason: "WaitingForSlot", message: full, againInMs: 15_000 };
+    const { repository } = access;
+    const held = await this.#hold(run, decision, signal);
+    if ("kind" in held) return held;
+    const limit = run.spec.bandwidth ?? repository.spec.limits.uploadBandwidth;
+    const objects = agentObjects(
+      {
+        owner: run,
+        attempt,
+        work: decision.work,
+        repository,
+        deadline: deadlineOf({ ...run, status: { ...run.status, startTime: run.status?.startTime ?? this.#context.now().toISOString() } }),
+        uploadBytesPerSecond: limit === undefined ? 0 : Math.floor(quantityBytes(limit)),
+        nodeName: held.nodeName,
+        mounts: held.mounts,
+        files: decision.files,
+        annotations: { [sourceAnnotation]: JSON.stringify({ underWay: decision.underWay, bitmaps: decision.bitmaps }) },
+      },
+      this.#context.config,
+    );
+    return { kind: "start", objects, nodeName: held.nodeName, status: { engine: decision.engine } };
+  }
+
+  /** Where the agent finds the disks: for a stopped machine, at a holder that has them. */
+  async #hold(
+    run: VirtualMachineBackup,
+    work: ReadyWork,
+    signal: AbortSignal,
+  ): Promise<Pick<ReadyWork, "mounts" | "nodeName"> | (Preparation & { readonly kind: "wait" })> {
+    if (work.holds === null) return work;
+    const volumes = work.holds.disks.map(({ volume, claim, mode }) => ({ volume, claim, mode }));
+    const { repositoryRef } = run.spec;
+    const hold = {
+      owner: run,
+      namespace: run.metadata.namespace ?? "",
+      repository: repositoryRef.name,
+      volumes,
+      node: work.nodeName,
+      readOnly: true,
+    };
+    const holder = await ensureHolder(this.#context, hold, signal);
+    if (holder.kind === "wait") return { kind: "wait", reason: "WaitingForVolume", message: holder.message, againInMs: 3_000 };
+    return { nodeName: holder.nodeName, mounts: heldMounts(this.#context, work.holds, holder.podUid) };
+  }
+
+  freezer(run: VirtualMachineBackup): GuestFreezer | null {
+    const name = run.spec.source.virtualMachine?.name;
+    if (name === undefined) return null;
+    // Longer than the agent waits, so that the guest is not thawed under its hands.
+    const seconds = Math.round(durationMs(run.spec.consistency.freezeTimeout) / 1000);
+    return instanceFreezer(this.#context.client, { namespace: run.metadata.namespace ?? "", name }, Math.max(5, seconds));
+  }
+
+  async mustAbort(run: VirtualMachineBackup, signal: AbortSignal): Promise<{ readonly reason: string; readonly message: string } | null> {
+    const name = run.spec.source.virtualMachine?.name;
+    const source = this.#sourceOf(run);
+    if (name === undefined || source === null) return null;
+    const facts = await gatherFacts(this.#context.client, { namespace: run.metadata.namespace ?? "", name }, signal);
+    return mustAbort(facts, source.underWay);
+  }
+
+  async completed(run: VirtualMachineBackup, result: SucceededResult, signal: AbortSignal): Promise<Completion> {
+    const { point, disks = [], totals, warnings } = result;
+    if (point === undefined) throw new TypeError("a backup's result names no restore point");
+    const restorePoint = await this.#mirror(run, result, signal);
+    const uploaded = formatBytes(totals?.uploadedBytes ?? 0);
+    return {
+      message: `restore point ${point.id}: ${LEVELS[point.level]}, ${CONSISTENCIES[point.consistency]}-consistent, ${uploaded} uploaded`,
+      warnings,
+      status: {
+        level: LEVELS[point.level],
+        consistency: CONSISTENCIES[point.consistency],
+        pointId: point.id,
+        uploaded,
+        ...(restorePoint === null ? {} : { restorePointRef: { name: restorePoint } }),
+        disks: disks.map(({ name, level, size, dirtyBytes, readBytes, uploadedBytes }) => ({
+          name,
+          level: LEVELS[level],
+          sizeBytes: size,
+          dirtyBytes,
+          zeroBytes: 0,
+          readBytes,
+          uploadedBytes,
+        })),
+      },
+    };
+  }
+
+  /** The new point's RestorePoint; left to the repository's next sync where the agent's message had no room for all disks. */
+  async #mirror(run: VirtualMachineBackup, { point, disks = [], omitted }: SucceededResult, signal: AbortSignal): Promise<string | null> {
+    if (point === undefined || disks.length === 0 || (omitted?.disks ?? 0) > 0) return null;
+    const { client, caches, config } = this.#context;
+    const repository = run.spec.repositoryRef.name;
+    const homes = { has: (name: string): boolean => caches.namespaces.lister.get(name) !== undefined };
+    const mirrored = { ...point, vm: { name: nameInRepository(run), uid: null }, disks };
+    const ref = mirrorRef(repository, mirrored, { homes, home: config.namespace });
+    const bitmaps = this.#sourceOf(run)?.bitmaps ?? null;
+    const annotations = bitmaps === null ? {} : { [bitmapsAnnotation]: JSON.stringify(bitmaps) };
+    const made = await createMirror(client, mirror(repository, mirrored, ref), { annotations, signal });
+    return made.metadata.name;
+  }
+
+  #sourceOf(run: VirtualMachineBackup): { readonly underWay: UnderWay; readonly bitmaps: object | null } | null {
+    const pod = this.#context.agents.workers(run.metadata.uid ?? "").find(({ metadata }) => metadata.name === run.status?.agentPod?.name);
+    const text = pod?.metadata.annotations?.[sourceAnnotation];
+    return text === undefined ? null : (JSON.parse(text) as { readonly underWay: UnderWay; readonly bitmaps: object | null });
+  }
+
+  reasonOf(failure: string): string {
+    return REASONS[failure] ?? "BackoffLimitExceeded";
+  }
+
+  async afterEnd(run: VirtualMachineBackup, signal: AbortSignal): Promise<{ readonly againInMs: number } | undefined> {
+    const { completionTime } = run.status ?? {};
+    if (run.spec.ttlAfterFinished === undefined || completionTime === undefined) return undefined;
+    const left = Date.parse(completionTime) + durationMs(run.spec.ttlAfterFinished) - this.#context.now().getTime();
+    if (left > 0) return { againInMs: left };
+    await this.#context.client.delete(backups, run.metadata, { uid: run.metadata.uid, signal });
+    return undefined;
+  }
+}
+
+function nameInRepository(run: VirtualMachineBackup): string {
+  const { virtualMachine, libvirt } = run.spec.source;
+  return virtualMachine === undefined ? (libvirt?.domain ?? "") : `${identityOf(run).namespace}/${virtualMachine.name}`;
+}

@@ -1,0 +1,40 @@
+import { type RestorePoint, type VirtualMachineBackup } from "../../api/index.ts";
+import type { ControllerContext } from "../context.ts";
+import type { BitmapFacts } from "../plan/kubevirt/bitmap-doubt.ts";
+
+/** Index of restore points: by repository and machine. */
+export const BY_MACHINE = "machine";
+/** On a RestorePoint that this cluster made: what the bitmaps of its disks rested on. */
+export const bitmapsAnnotation = "thinstream.dev/bitmaps";
+
+/** The value of the index. A libvirt domain has no namespace. */
+export function machineKey(repository: string, vm: { readonly name: string; readonly namespace?: string }): string {
+  return `${repository} ${vm.namespace ?? ""}/${vm.name}`;
+}
+
+/** A machine's newest point in a repository, as the mirror has it. */
+export function newestOf(
+  { caches }: ControllerContext,
+  repository: string,
+  vm: { readonly name: string; readonly namespace?: string },
+): RestorePoint | null {
+  const points = caches.points.lister.byIndex(BY_MACHINE, machineKey(repository, vm));
+  return points.toSorted((a, b) => sequence(b) - sequence(a))[0] ?? null;
+}
+
+/** A point's number among its machine's: the last part of its id. */
+export function sequence({ spec }: RestorePoint): number {
+  return Number(/-(\d+)$/.exec(spec.pointId)?.[1] ?? 0);
+}
+
+/** What the newest point's bitmaps rested on; null where nobody kept it. */
+export function bitmapsOfNewest(context: ControllerContext, { metadata, spec }: VirtualMachineBackup): BitmapFacts | null {
+  const vm = { name: spec.source.virtualMachine?.name ?? "", namespace: metadata.namespace ?? "" };
+  const kept = newestOf(context, spec.repositoryRef.name, vm)?.metadata.annotations?.[bitmapsAnnotation];
+  if (kept === undefined) return null;
+  try {
+    return JSON.parse(kept) as BitmapFacts;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,131 @@
+import { createHash } from "node:crypto";
+
+import type { BackupWork, VirtualMachineBackup } from "../../api/index.ts";
+import type { ControllerContext } from "../context.ts";
+import { gatherFacts } from "../kubevirt/gather.ts";
+import { type BitmapFacts, bitmapDoubt, bitmapFacts } from "../plan/kubevirt/bitmap-doubt.ts";
+import type { MachineFacts } from "../plan/kubevirt/facts.ts";
+import { type HostMount, holderMounts } from "../plan/kubevirt/host-paths.ts";
+import { type ImageSource, type LibvirtSource, planSource } from "../plan/kubevirt/source.ts";
+import { bitmapsOfNewest } from "./newest.ts";
+import { backupWork, domainSource, holderSource, launcherSource, nodeDirectories } from "./work.ts";
+
+/** What an agent needs to read a machine. */
+export interface ReadyWork {
+  readonly kind: "ready";
+  readonly work: BackupWork;
+  readonly engine: "LibvirtPull" | "Image";
+  readonly nodeName: string | null;
+  readonly mounts: readonly HostMount[];
+  readonly files: Readonly<Record<string, string>>;
+  /** what the run reads from, for as long as it goes on */
+  readonly underWay: { readonly engine: "libvirt"; readonly instanceUid: string; readonly podUid: string } | { readonly engine: "image" };
+  /** What the bitmaps rest on now, to be kept with the point; null without KubeVirt. */
+  readonly bitmaps: BitmapFacts | null;
+  /** The claims of a stopped machine, which a holder has to mount. */
+  readonly holds: ImageSource | null;
+}
+
+export type WorkDecision =
+  | ReadyWork
+  | { readonly kind: "wait"; readonly reason: string; readonly message: string; readonly againInMs: number }
+  | { readonly kind: "refuse"; readonly reason: string; readonly message: string; readonly final: boolean };
+
+/** How KubeVirt's obstacles read as reasons of a run. */
+const WAITS: Readonly<Record<string, string>> = {
+  Migrating: "WaitingForMigration",
+  Evacuating: "WaitingForMigration",
+  MigrationPending: "WaitingForMigration",
+  ForeignBackup: "WaitingForOtherBackup",
+  SnapshotInProgress: "WaitingForOtherBackup",
+  RestoreInProgress: "WaitingForOtherBackup",
+  FrozenByAnother: "WaitingForOtherBackup",
+  VolumeNotReady: "WaitingForVolume",
+  VolumeInUse: "WaitingForVolume",
+};
+
+/** Where a run's disks are read from, and its work. */
+export async function workOf(context: ControllerContext, run: VirtualMachineBackup, signal: AbortSignal): Promise<WorkDecision> {
+  const { virtualMachine, libvirt } = run.spec.source;
+  const namespace = run.metadata.namespace ?? "";
+  if (libvirt !== undefined) return domainWork(context, run, libvirt);
+  const facts = await gatherFacts(context.client, { namespace, name: virtualMachine?.name ?? "" }, signal);
+  const decision = planSource(facts, { exclude: run.spec.disks.exclude ?? [], kubeletRoot: context.config.kubeletRoot });
+  if (decision.kind === "wait") {
+    return { ...decision, reason: WAITS[decision.reason] ?? "NotStarted", againInMs: decision.lookAgainSeconds * 1000 };
+  }
+  if (decision.kind === "refuse")
+    return { ...decision, reason: decision.reason === "NoDisks" ? "DisksNotSupported" : decision.reason, final: false };
+  return machineWork(context, run, { facts, source: decision.source });
+}
+
+function machineWork(
+  context: ControllerContext,
+  run: VirtualMachineBackup,
+  { facts, source }: { readonly facts: MachineFacts; readonly source: LibvirtSource | ImageSource },
+): ReadyWork {
+  const { vm, namespace, name } = facts;
+  if (vm === null) throw new TypeError("a machine that is not there has no source");
+  const bitmaps = bitmapFacts(vm, facts.vmi, source.disks);
+  const doubts = bitmapDoubt(bitmapsOfNewest(context, run), bitmaps, false);
+  const files = { "kubernetes.json": JSON.stringify({ vm, vmi: facts.vmi, claims: facts.claims }) };
+  const work = backupWork(run, {
+    vm: { name: `${namespace}/${name}`, uid: vm.metadata.uid ?? null },
+    source: source.engine === "libvirt" ? launcherSource(source, run.spec.scratch?.directory) : holderSource(source),
+    freezeBy: source.engine === "libvirt" ? source.freeze : "none",
+    doubted: doubts.length > 0,
+    captures: capturesOf(files),
+  });
+  const common = { kind: "ready", work, files, bitmaps, nodeName: source.node } as const;
+  if (source.engine === "image") return { ...common, engine: "Image", mounts: [], underWay: { engine: "image" }, holds: source };
+  const underWay = { engine: "libvirt", instanceUid: source.instanceUid, podUid: source.podUid } as const;
+  return { ...common, engine: "LibvirtPull", mounts: source.mounts, underWay, holds: null };
+}
+
+/** The mounts of an agent that reads what a holder has. */
+export function heldMounts(context: ControllerContext, { disks }: ImageSource, podUid: string): readonly HostMount[] {
+  return holderMounts(`${context.config.kubeletRoot}/pods/${podUid}`, disks, false);
+}
+
+function domainWork(
+  { config }: ControllerContext,
+  run: VirtualMachineBackup,
+  libvirt: { readonly nodeName: string; readonly uri: string; readonly domain: string },
+): WorkDecision {
+  if (run.metadata.namespace !== config.namespace) {
+    const message = `a libvirt domain of a node can only be backed up from namespace ${config.namespace}: apply the run there`;
+    return { kind: "refuse", reason: "NotPermitted", message, final: true };
+  }
+  const { nodeName, domain } = libvirt;
+  const work = backupWork(run, {
+    vm: { name: domain, uid: null },
+    source: domainSource(libvirt, run.spec.scratch?.directory),
+    freezeBy: "libvirt",
+    doubted: false,
+    captures: [],
+  });
+  const mounts = Object.entries(nodeDirectories).map(([name, path]): HostMount => ({
+    name,
+    hostPath: path,
+    mountPath: path,
+    type: "Directory",
+    readOnly: false,
+  }));
+  const scratch = run.spec.scratch?.directory;
+  if (scratch !== undefined) mounts.push({ name: "scratch", hostPath: scratch, mountPath: scratch, type: "Directory", readOnly: false });
+  return {
+    kind: "ready",
+    work,
+    engine: "LibvirtPull",
+    nodeName,
+    mounts,
+    files: {},
+    underWay: { engine: "image" },
+    bitmaps: null,
+    holds: null,
+  };
+}
+
+function capturesOf(files: Readonly<Record<string, string>>): BackupWork["captures"] {
+  return Object.entries(files).map(([name, text]) => ({ name, digest: `sha256:${createHash("sha256").update(text).digest("hex")}` }));
+}

@@ -1,0 +1,59 @@
+import { type BackupWork, type BackupWorkSource, durationMs, type VirtualMachineBackup } from "../../api/index.ts";
+import type { ImageSource, LibvirtSource } from "../plan/kubevirt/source.ts";
+
+/** Where a node's own libvirt keeps what a job needs, under the same names inside the agent. */
+export const nodeDirectories = { runtime: "/var/tmp", sockets: "/var/run/libvirt", images: "/var/lib/libvirt" } as const;
+
+const COMPRESSIONS = { LZ4: "lz4", Zstd: "zstd", None: "none" } as const;
+const LEVELS = { Auto: "auto", Full: "full", Copy: "copy" } as const;
+
+/** What is known of the machine when its work order is written. */
+export interface Known {
+  /** name in the repository */
+  readonly vm: { readonly name: string; readonly uid: string | null };
+  readonly source: BackupWorkSource;
+  readonly freezeBy: "libvirt" | "controller" | "none";
+  /** everything is read, and compared: the bitmaps are not to be believed */
+  readonly doubted: boolean;
+  readonly captures: BackupWork["captures"];
+}
+
+/** A run's work, as its agent is told. */
+export function backupWork({ spec }: VirtualMachineBackup, { vm, source, freezeBy, doubted, captures }: Known): BackupWork {
+  const asked = LEVELS[spec.level];
+  return {
+    type: "backup",
+    vm,
+    level: asked === "auto" && doubted ? "full" : asked,
+    excludeDisks: [...(spec.disks.exclude ?? [])],
+    disks: null,
+    compression: COMPRESSIONS[spec.compression],
+    source,
+    freeze: {
+      // Where nobody could freeze it, Required still has to fail, and Auto not to wait.
+      mode: freezeBy === "none" && spec.consistency.mode === "Auto" ? "Never" : spec.consistency.mode,
+      by: freezeBy === "libvirt" ? "libvirt" : "controller",
+      timeoutSeconds: Math.max(1, Math.round(durationMs(spec.consistency.freezeTimeout) / 1000)),
+    },
+    captures,
+  };
+}
+
+export function launcherSource(
+  { uri, domain, runtimeDir, scratchDir, diskNames }: LibvirtSource,
+  scratch: string | undefined,
+): BackupWorkSource {
+  return { engine: "libvirt", uri, domain, runtimeDir, scratchDir: scratch ?? scratchDir, diskNames: { ...diskNames } };
+}
+
+export function holderSource({ images }: ImageSource): BackupWorkSource {
+  return { engine: "image", images: images.map((image) => ({ ...image })) };
+}
+
+export function domainSource(
+  { uri, domain }: { readonly uri: string; readonly domain: string },
+  scratch: string | undefined,
+): BackupWorkSource {
+  const runtimeDir = nodeDirectories.runtime;
+  return { engine: "libvirt", uri, domain, runtimeDir, scratchDir: scratch ?? runtimeDir, diskNames: {} };
+}

@@ -1,0 +1,200 @@
+import { type BackupRepository, ContractError, parseAgentResult, rfc3339 } from "../../api/index.ts";
+import { applyStatus } from "../../kube/index.ts";
+import { formatBytes } from "../../lib/bytes.ts";
+import { AgentChannel } from "../agents/agent-channel.ts";
+import { agentObjects } from "../agents/objects.ts";
+import type { ControllerContext, Reconcile } from "../context.ts";
+import { podState } from "../dispatch/pod-state.ts";
+import { identityOf } from "../identity.ts";
+import { type Pod, repositories } from "../kinds.ts";
+import { conditionsAfter, type Say } from "../said.ts";
+import { type Catalog, syncCatalog } from "./sync.ts";
+import { troubleOf } from "./trouble.ts";
+
+type Again = Awaited<ReturnType<Reconcile>>;
+
+/** milliseconds that a catalog may take */
+const CATALOG_MS = 15 * 60_000;
+const START_MS = 5 * 60_000;
+const LOOK_MS = 2_000;
+
+/** Looks at repositories: whether they can be used, and what points they hold, by an agent that reads the catalog and serves it in pages. */
+export class RepositoryReconciler {
+  readonly #context: ControllerContext;
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+  }
+
+  readonly reconcile: Reconcile = async (key, signal) => {
+    const { caches, agents } = this.#context;
+    const repository = caches.repositories.lister.get(key);
+    const isThere = repository !== undefined && repository.metadata.deletionTimestamp === undefined;
+    await agents.removeStrangers(`BackupRepository//${key}`, isThere ? repository.metadata.uid : "", signal);
+    if (!isThere) return undefined;
+    const pod = agents.of(identityOf(repository).uid).find(({ metadata }) => metadata.labels?.["thinstream.dev/work"] === "catalog");
+    if (pod !== undefined) return await this.#look(repository, pod, signal);
+    const dueIn = this.#dueIn(repository);
+    return dueIn > 0 ? { againInMs: dueIn } : await this.#begin(repository, signal);
+  };
+
+  /** milliseconds until the catalog is to be read again; at once where the repository changed since */
+  #dueIn({ metadata, status }: BackupRepository): number {
+    const ready = status?.conditions?.find(({ type }) => type === "Ready");
+    if (ready === undefined || ready.status === "Unknown" || status?.observedGeneration !== metadata.generation) return 0;
+    // What failed is tried again sooner than what went well.
+    const last = this.#context.pace.last(`catalog/${metadata.uid ?? ""}`);
+    const every = ready.status === "True" ? this.#context.config.syncMs : Math.min(60_000, this.#context.config.syncMs);
+    return last === null ? 0 : last + every - performance.now();
+  }
+
+  async #begin(repository: BackupRepository, signal: AbortSignal): Promise<Again> {
+    const { agents, config, now, pace } = this.#context;
+    const misplaced = this.#misplacedSecret(repository);
+    if (misplaced !== null) {
+      await this.#write(repository, { says: trouble("RepositoryRefused", misplaced, "CredentialsMissing"), kstatus: "Stalled" }, signal);
+      return undefined;
+    }
+    pace.allows(`catalog/${identityOf(repository).uid}`, 0);
+    const deadline = new Date(now().getTime() + CATALOG_MS);
+    const work = { type: "catalog" } as const;
+    const job = { owner: repository, attempt: this.#serial(), work, repository, deadline, uploadBytesPerSecond: 0, nodeName: null };
+    await agents.launch(agentObjects({ ...job, mounts: [], files: {}, annotations: {} }, config), signal);
+    if (repository.status?.conditions === undefined) await this.#write(repository, { says: connecting, kstatus: "Reconciling" }, signal);
+    return { againInMs: LOOK_MS };
+  }
+
+  /** Names the pods of one repository apart; a controller that starts anew finds them by their labels. */
+  #serial(): number {
+    return 1 + (Math.floor(this.#context.now().getTime() / 1000) % 999_999);
+  }
+
+  /** A pod can only have Secrets of its own namespace. */
+  #misplacedSecret({ spec }: BackupRepository): string | null {
+    const { namespace } = this.#context.config;
+    const refs = [spec.s3.credentialsSecretRef, spec.encryption.keySecretRef, spec.maintenance.credentialsSecretRef];
+    const wrong = refs.find((ref) => ref?.namespace !== undefined && ref.namespace !== namespace);
+    if (wrong === undefined) return null;
+    return `the Secret ${wrong.name} must be in namespace ${namespace}, where the agents run: copy it there, and leave namespace out of the reference`;
+  }
+
+  async #look(repository: BackupRepository, pod: Pod, signal: AbortSignal): Promise<Again> {
+    const { agents, now } = this.#context;
+    const state = podState(pod);
+    const age = now().getTime() - identityOf(pod).createdAt.getTime();
+    if (state.phase === "running") return await this.#read(repository, pod, signal);
+    if (state.phase === "starting") {
+      if (age < START_MS) return { againInMs: LOOK_MS };
+      const message = `the agent that reads the catalog does not start: ${state.problem?.message ?? "no node runs it"}`;
+      await this.#fail(repository, { reason: state.problem?.reason ?? "Unschedulable", message }, signal);
+    } else if (state.phase === "lost") {
+      await this.#fail(
+        repository,
+        { reason: state.reason, message: `the agent that reads the catalog was lost: ${state.message}` },
+        signal,
+      );
+    } else {
+      const failure = failureOf(state.message);
+      if (failure !== null) await this.#fail(repository, failure, signal);
+    }
+    await agents.removePod(pod, signal);
+    return { againInMs: LOOK_MS };
+  }
+
+  /** Fetches the catalog once the agent serves it, mirrors it, and lets the agent go. */
+  async #read(repository: BackupRepository, pod: Pod, signal: AbortSignal): Promise<Again> {
+    const { agents } = this.#context;
+    const address = await agents.address(pod, signal);
+    if (address === null) return { againInMs: LOOK_MS };
+    const channel = new AgentChannel(address);
+    const progress = await channel.progress(signal).catch(() => null);
+    if (progress?.phase !== "Serving") return { againInMs: LOOK_MS };
+    const catalog = await syncCatalog(
+      this.#context,
+      { repository: repository.metadata.name, channel, since: identityOf(pod).createdAt },
+      signal,
+    );
+    await channel.done(signal).catch(() => undefined);
+    await this.#succeed(repository, catalog, signal);
+    await agents.removePod(pod, signal);
+    return { againInMs: this.#context.config.syncMs };
+  }
+
+  async #succeed(repository: BackupRepository, catalog: Catalog, signal: AbortSignal): Promise<void> {
+    const { points, machines, storedBytes } = catalog;
+    const encrypted = repository.spec.encryption.mode === "ClientSide";
+    const lost = catalog.unreadable.length === 0 ? "" : `; ${catalog.unreadable.length} more cannot be read: run thinstream check`;
+    const says: Say[] = [
+      { type: "Ready", status: "True", reason: "Available", message: `${points} restore points of ${machines} machines${lost}` },
+      { type: "Reachable", status: "True", reason: "Reached", message: "" },
+      { type: "KeyAvailable", status: "True", reason: encrypted ? "KeyMatches" : "NotEncrypted", message: "" },
+      { type: "CatalogSynced", status: "True", reason: "Synced", message: `${points} restore points are mirrored` },
+    ];
+    const usage = { points, machines, storedBytes, stored: formatBytes(storedBytes) };
+    const more = { usage, formatVersion: 1, lastSyncTime: rfc3339(this.#context.now()) };
+    await this.#write(repository, { says, kstatus: null, more }, signal);
+  }
+
+  async #fail(
+    repository: BackupRepository,
+    { reason, message }: { readonly reason: string; readonly message: string },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const says = trouble(reason, message);
+    await this.#write(repository, { says, kstatus: troubleOf(reason).stalls ? "Stalled" : "Reconciling" }, signal);
+    this.#context.events.record(repository, { type: "Warning", reason: says[0]?.reason ?? reason, action: "ReadCatalog", note: message });
+  }
+
+  async #write(
+    repository: BackupRepository,
+    {
+      says,
+      kstatus,
+      more = {},
+    }: { readonly says: readonly Say[]; readonly kstatus: "Stalled" | "Reconciling" | null; readonly more?: object },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { client, now } = this.#context;
+    const next = (latest: BackupRepository): BackupRepository["status"] =>
+      ({
+        ...latest.status,
+        ...more,
+        observedGeneration: latest.metadata.generation ?? 0,
+        conditions: conditionsAfter(latest, says, kstatus, now()),
+      }) as BackupRepository["status"];
+    await applyStatus(client, repositories, repository, { next, signal });
+  }
+}
+
+const connecting: readonly Say[] = [
+  { type: "Ready", status: "Unknown", reason: "Connecting", message: "its catalog is being read for the first time" },
+  { type: "Reachable", status: "Unknown", reason: "Connecting", message: "" },
+  { type: "KeyAvailable", status: "Unknown", reason: "NotChecked", message: "" },
+  { type: "CatalogSynced", status: "False", reason: "NotSyncedYet", message: "" },
+];
+
+function trouble(reason: string, message: string, instead?: string): readonly Say[] {
+  const { ready, reachable, key, synced } = troubleOf(reason);
+  return [
+    { type: "Ready", status: "False", reason: instead ?? ready, message },
+    {
+      type: "Reachable",
+      ...reachable,
+      reason: reachable.status === "False" ? (instead ?? reachable.reason) : reachable.reason,
+      message: "",
+    },
+    { type: "KeyAvailable", ...key, message: "" },
+    { type: "CatalogSynced", status: "False", reason: synced, message },
+  ];
+}
+
+/** What an agent said went wrong; null where nothing did. */
+function failureOf(text: string): { readonly reason: string; readonly message: string } | null {
+  try {
+    const result = parseAgentResult(text);
+    return result.outcome === "Failed" ? result : null;
+  } catch (thrown) {
+    if (!(thrown instanceof ContractError)) throw thrown;
+    return { reason: "Internal", message: thrown.message };
+  }
+}

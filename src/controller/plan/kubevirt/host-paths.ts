@@ -1,0 +1,54 @@
+import type { BoundDisk } from "./disks.ts";
+
+/** A directory or device of the node that an agent has. */
+export interface HostMount {
+  /** its name among the pod's volumes, at most 63 characters */
+  readonly name: string;
+  readonly hostPath: string;
+  readonly mountPath: string;
+  readonly type: "Directory" | "BlockDevice";
+  readonly readOnly: boolean;
+}
+
+/** Where QEMU's directories are, the same inside the launcher and the agent. */
+export const launcherDirectories = {
+  runtime: "/var/run/libvirt",
+  private: "/var/run/kubevirt-private",
+  scratch: "/var/run/kubevirt-ephemeral-disks",
+} as const;
+
+/** Where an agent has the volumes that a holder's pod mounts. */
+export const holderVolumes = "/run/thinstream/volumes";
+
+/** The mounts of a running machine's agent, as the table in docs/operator.md has them. */
+export function launcherMounts(podDirectory: string, disks: readonly BoundDisk[]): readonly HostMount[] {
+  // What is plugged in later lies in hp-volume pods, and QEMU alone reads it: over NBD it is there like the others.
+  const attached = disks.filter(({ hotplugged }) => !hotplugged);
+  return [
+    emptyDir(podDirectory, "libvirt-runtime", launcherDirectories.runtime),
+    emptyDir(podDirectory, "private", launcherDirectories.private),
+    emptyDir(podDirectory, "ephemeral-disks", launcherDirectories.scratch),
+    ...attached.map((disk, index) => {
+      const mountPath = disk.mode === "Block" ? `/dev/${disk.volume}` : `${launcherDirectories.private}/vmi-disks/${disk.volume}`;
+      return volumeMount(podDirectory, disk, { index, mountPath, readOnly: true });
+    }),
+  ];
+}
+
+/** The mounts of an agent that works on the volumes of a holder. */
+export function holderMounts(podDirectory: string, disks: readonly BoundDisk[], readOnly: boolean): readonly HostMount[] {
+  return disks.map((disk, index) => volumeMount(podDirectory, disk, { index, mountPath: `${holderVolumes}/${disk.volume}`, readOnly }));
+}
+
+function volumeMount(
+  podDirectory: string,
+  { place, mode }: BoundDisk,
+  { index, mountPath, readOnly }: { readonly index: number; readonly mountPath: string; readonly readOnly: boolean },
+): HostMount {
+  const hostPath = place.startsWith("/") ? place : `${podDirectory}/${place}`;
+  return { name: `disk-${index}`, hostPath, mountPath, type: mode === "Block" ? "BlockDevice" : "Directory", readOnly };
+}
+
+function emptyDir(podDirectory: string, name: string, mountPath: string): HostMount {
+  return { name, hostPath: `${podDirectory}/volumes/kubernetes.io~empty-dir/${name}`, mountPath, type: "Directory", readOnly: false };
+}

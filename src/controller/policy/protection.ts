@@ -1,0 +1,59 @@
+import { type BackupPolicy, durationMs, type RestorePoint } from "../../api/index.ts";
+import { newestOf } from "../backup/newest.ts";
+import type { ControllerContext } from "../context.ts";
+import { identityOf } from "../identity.ts";
+import { planRetention, retentionPreview, type RetainedPoint, type RetentionRules, type RetentionVerdict } from "../plan/retention.ts";
+import { type PolicyProtection, policyProtection, protectionOf } from "../plan/rpo.ts";
+import { BY_MACHINE, machineKey } from "../backup/newest.ts";
+import { keyOf, type Selected } from "./select.ts";
+
+/** Whether the policy's machines have restore points that are young enough. */
+export function protectionNow(context: ControllerContext, policy: BackupPolicy, machines: readonly Selected[]): PolicyProtection {
+  const { rpo, repositoryRef } = policy.spec;
+  const repository = context.caches.repositories.lister.get(repositoryRef.name);
+  const isCatalogKnown = repository?.status?.conditions?.some(({ type, status }) => type === "CatalogSynced" && status === "True") ?? false;
+  return policyProtection(
+    machines.map((machine) => {
+      const newest = newestOf(context, repositoryRef.name, machine);
+      return protectionOf(
+        {
+          machine: keyOf(machine),
+          newestReady: newest === null ? null : new Date(newest.spec.time),
+          rpoSeconds: rpo === undefined ? null : durationMs(rpo) / 1000,
+          since: new Date(Math.max(machine.createdAt.getTime(), identityOf(policy).createdAt.getTime())),
+          isCatalogKnown,
+        },
+        context.now(),
+      );
+    }),
+  );
+}
+
+interface Retained extends RetainedPoint {
+  readonly object: RestorePoint;
+}
+
+/** What the policy's retention makes of its machines' points. */
+export function retentionNow(
+  context: ControllerContext,
+  policy: BackupPolicy,
+  machines: readonly Selected[],
+): readonly RetentionVerdict<Retained>[] {
+  const { retention, timeZone, repositoryRef } = policy.spec;
+  if (retention === undefined) return [];
+  const { keepWithin, ...counts } = retention;
+  const rules: RetentionRules = { ...counts, ...(keepWithin === undefined ? {} : { keepWithinSeconds: durationMs(keepWithin) / 1000 }) };
+  return machines.flatMap((machine) => {
+    const points = context.caches.points.lister.byIndex(BY_MACHINE, machineKey(repositoryRef.name, machine));
+    return planRetention(points.map(retained), rules, timeZone);
+  });
+}
+
+function retained(object: RestorePoint): Retained {
+  const { pointId, time, hold } = object.spec;
+  // A mirror is there because the point is in the catalog, unless something said otherwise since.
+  const ready = object.status?.conditions?.find(({ type }) => type === "Ready")?.status !== "False";
+  return { id: pointId, time: new Date(time), ready, hold, object };
+}
+
+export { retentionPreview };

@@ -1,0 +1,108 @@
+import { EventRecorder, type Informer, type KubeClient, type KubeObject, LeaderElection, WorkQueue } from "../kube/index.ts";
+import type { Logger } from "../lib/logger.ts";
+import { Agents, BY_RUN } from "./agents/agents.ts";
+import { BackupKind } from "./backup/kind.ts";
+import { makeCaches } from "./caches.ts";
+import { RepositoryReconciler } from "./catalog/reconciler.ts";
+import type { ControllerConfig } from "./config.ts";
+import type { Caches, ControllerContext, Reconcile } from "./context.ts";
+import type { Pod } from "./kinds.ts";
+import { Pace } from "./pace.ts";
+import { PolicyReconciler } from "./policy/reconciler.ts";
+import { RunReconciler } from "./runs/reconciler.ts";
+
+export interface ControllerOptions {
+  readonly client: KubeClient;
+  readonly config: ControllerConfig;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  readonly now?: () => Date;
+  /** Called when this controller leads and its caches are filled. */
+  readonly onLeading?: () => void;
+}
+
+/** What is reconciled, by kind. */
+interface Parts {
+  readonly queues: Readonly<Record<string, WorkQueue>>;
+  readonly caches: Caches;
+}
+
+/** Runs the controller until `signal` aborts: follows the cluster at once, acts only while it leads. Rejects when leadership is lost. */
+export async function runController(options: ControllerOptions): Promise<void> {
+  const { client, config, log, signal } = options;
+  const caches = await makeCaches(client, log, signal);
+  const all = Object.values(caches).filter((informer): informer is Informer<KubeObject> => informer !== null);
+  const stop = new AbortController();
+  const following = all.map(async (informer) => await informer.run(stop.signal));
+  try {
+    await untilAborted(Promise.all(all.map(async ({ synced }) => await synced)), signal);
+    const election = new LeaderElection(client, {
+      namespace: config.namespace,
+      name: "thinstream-controller",
+      identity: config.identity,
+      logger: log,
+    });
+    await election.run(signal, async (leadership) => await lead(options, caches, leadership));
+  } finally {
+    stop.abort();
+    await Promise.allSettled(following);
+  }
+}
+
+async function lead(options: ControllerOptions, caches: Caches, leadership: AbortSignal): Promise<void> {
+  const { client, config, log, now = () => new Date() } = options;
+  const events = new EventRecorder(client, { controller: "thinstream.dev/controller", instance: config.identity, logger: log });
+  const queues: Record<string, WorkQueue> = {};
+  const toRun = (uid: string): void => wake(queues, caches.agentPods.lister.byIndex(BY_RUN, uid)[0]);
+  const agents = new Agents({ client, pods: caches.agentPods, namespace: config.namespace, onProgress: toRun, log });
+  const context: ControllerContext = { client, caches, agents, events, config, log, now, pace: new Pace(), leadership: () => leadership };
+  const add = (name: string, workers: number, reconcile: Reconcile): void => {
+    queues[name] = new WorkQueue({ name, workers, work: reconcile, logger: log });
+  };
+  add("VirtualMachineBackup", 8, new RunReconciler(context, new BackupKind(context)).reconcile);
+  add("BackupRepository", 4, new RepositoryReconciler(context).reconcile);
+  add("BackupPolicy", 2, new PolicyReconciler(context).reconcile);
+  const unsubscribe = subscribe({ queues, caches });
+  try {
+    options.onLeading?.();
+    await Promise.all(Object.values(queues).map(async (queue) => await queue.run(leadership)));
+  } finally {
+    for (const end of unsubscribe) end();
+    await events.flush();
+  }
+}
+
+/** Every change puts the key of what it concerns in line. */
+function subscribe({ queues, caches }: Parts): readonly (() => void)[] {
+  const to = (kind: string) => (object: KubeObject) => queues[kind]?.add(keyOf(object.metadata));
+  const policyOf = ({ metadata }: KubeObject): void => {
+    const policy = metadata.labels?.["thinstream.dev/policy"];
+    if (policy !== undefined) queues["BackupPolicy"]?.addAfter(policy, 500);
+  };
+  return [
+    each(caches.backups, to("VirtualMachineBackup")),
+    each(caches.backups, policyOf),
+    each(caches.repositories, to("BackupRepository")),
+    each(caches.policies, to("BackupPolicy")),
+    each(caches.agentPods, (pod) => wake(queues, pod)),
+  ];
+}
+
+function each<T extends KubeObject>(informer: Informer<T>, add: (object: T) => void): () => void {
+  return informer.subscribe({ added: add, updated: (_, object) => add(object), deleted: add });
+}
+
+/** Puts what an agent works for in line. */
+function wake(queues: Readonly<Record<string, WorkQueue>>, pod: Pod | undefined): void {
+  const [kind = "", namespace = "", name = ""] = (pod?.metadata.annotations?.["thinstream.dev/owner"] ?? "").split("/");
+  if (name !== "") queues[kind]?.add(keyOf({ namespace, name }));
+}
+
+function keyOf({ namespace = "", name }: { readonly namespace?: string; readonly name: string }): string {
+  return namespace === "" ? name : `${namespace}/${name}`;
+}
+
+async function untilAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  const aborted = new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }));
+  await Promise.race([work, aborted]);
+}

@@ -1,0 +1,23 @@
+/** The one door to the Kubernetes API: a client for any kind, caches that follow the cluster, work queues, leadership, events. */
+export { connectKube } from "./connect.ts";
+export type { ConnectOptions } from "./connect.ts";
+export { KubeClient } from "./client.ts";
+export type { DeleteOptions, ListPage, LogOptions, Selection, WatchOptions, WriteOptions } from "./client.ts";
+export type { CallOptions } from "./requests.ts";
+export type { Lane, RateLimits } from "./rate-limiter.ts";
+export type { WatchEvent } from "./watch-stream.ts";
+export { KubeError, isKubeError } from "./errors.ts";
+export type { FieldCause, KubeErrorCode } from "./errors.ts";
+export { apiVersionOf, describeObject, keyOf, refKey, refOf, resourceName } from "./object.ts";
+export type { KubeObject, Manifest, ObjectMeta, ObjectRef, OwnerReference, ResourceKind } from "./object.ts";
+export { Informer, dropManagedFields } from "./informer.ts";
+export type { Handler, InformerOptions } from "./informer.ts";
+export type { IndexFunction, Lister } from "./object-cache.ts";
+export { WorkQueue } from "./work-queue.ts";
+export type { Outcome, WorkQueueFigures, WorkQueueOptions } from "./work-queue.ts";
+export { LeaderElection, LeadershipLostError } from "./leader-election.ts";
+export type { LeaderElectionOptions } from "./leader-election.ts";
+export { EventRecorder } from "./event-recorder.ts";
+export type { EventNote, EventRecorderOptions } from "./event-recorder.ts";
+export { applyStatus } from "./apply-status.ts";
+export type { WithStatus } from "./apply-status.ts";

@@ -1,0 +1,142 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createWriteStream, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { ControllerConfigFile } from "../../src/api/index.ts";
+import type { Repo } from "../acceptance/world.ts";
+import type { ControlPlane, Identity } from "../cluster/index.ts";
+import { checkout, LabError, tempDir } from "../lab/index.ts";
+
+export const NAMESPACE = "thinstream-system";
+
+/** Our kinds, in place. */
+export async function applyCrds(admin: Identity): Promise<void> {
+  const dir = join(checkout(), "crds");
+  for (const file of readdirSync(dir).filter((name) => name.endsWith(".yaml"))) await admin.apply(readFileSync(join(dir, file), "utf8"));
+  await admin
+    .kubectl(["wait", "--for=condition=Established", "--timeout=60s", "crd", "-l", "app.kubernetes.io/name=thinstream"])
+    .catch(() => undefined);
+}
+
+/** The controller as a process, with a service account's rights. */
+export class Operator {
+  readonly dir: string = tempDir("operator");
+  readonly #plane: ControlPlane;
+  #child: ReturnType<typeof spawn> | null = null;
+
+  constructor(plane: ControlPlane) {
+    this.#plane = plane;
+  }
+
+  get log(): string {
+    return readFileSync(join(this.dir, "controller.log"), "utf8");
+  }
+
+  /** Starts it, and waits until it leads. @throws LabError */
+  async start(identity: Identity = this.#plane.admin): Promise<void> {
+    const config = join(this.dir, "config.json");
+    writeFileSync(config, JSON.stringify(configuration));
+    const log = createWriteStream(join(this.dir, "controller.log"), { flags: "a" });
+    await once(log, "open");
+    const args = [
+      "--disable-warning=ExperimentalWarning",
+      join(checkout(), "src/cli/main.ts"),
+      "controller",
+      "--config",
+      config,
+      "--kubeconfig",
+      identity.kubeconfig,
+    ];
+    const child = spawn(process.execPath, args, {
+      stdio: ["ignore", log, log],
+      env: { ...process.env, POD_NAME: `controller-${process.pid}` },
+    });
+    this.#child = child;
+    const deadline = Date.now() + 60_000;
+    for (const before = this.log.length; !this.log.slice(before).includes('"msg":"leading"');) {
+      if (child.exitCode !== null || Date.now() > deadline) throw new LabError(`the controller does not lead:\n${this.log.slice(-4000)}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  /** @param signal SIGKILL for one that dies, SIGTERM for one that is told to end */
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    const child = this.#child;
+    this.#child = null;
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    const exit = once(child, "exit");
+    child.kill(signal);
+    await exit;
+  }
+}
+
+const configuration: ControllerConfigFile = {
+  version: 1,
+  namespace: NAMESPACE,
+  image: "registry.test/thinstream:test",
+  imagePullPolicy: "IfNotPresent",
+  imagePullSecrets: [],
+  kubeletRoot: "/var/lib/kubelet",
+  maxAgents: 50,
+  syncSeconds: 600,
+  agentPort: 9443,
+  agent: { priorityClassName: null, serviceAccount: null, tolerations: [], resources: {}, holderResources: {}, selinuxType: null },
+};
+
+/** A BackupRepository for a repository that is there, with its Secrets. */
+export function repositoryObjects(name: string, repo: Repo): readonly object[] {
+  const url = new URL(repo.url);
+  const secret = (secretName: string, stringData: object): object => ({
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: secretName, namespace: NAMESPACE },
+    stringData,
+  });
+  const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY } = repo.env;
+  return [
+    secret(`${name}-s3`, { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY }),
+    secret(`${name}-key`, { "thinstream.key": readFileSync(repo.keyFile, "utf8") }),
+    {
+      apiVersion: "thinstream.dev/v1alpha1",
+      kind: "BackupRepository",
+      metadata: { name },
+      spec: {
+        s3: {
+          endpoint: url.searchParams.get("endpoint"),
+          region: url.searchParams.get("region") ?? "us-east-1",
+          bucket: url.hostname,
+          prefix: url.pathname.slice(1),
+          credentialsSecretRef: { name: `${name}-s3` },
+        },
+        encryption: { mode: "ClientSide", keySecretRef: { name: `${name}-key` } },
+      },
+    },
+  ];
+}
+
+/** A condition of an object, once it is as wanted or a while has passed. */
+export async function conditionWhen(
+  admin: Identity,
+  { kind, name, namespace, type }: { readonly kind: string; readonly name: string; readonly namespace?: string; readonly type: string },
+  good: (condition: Seen) => boolean,
+  ms: number = 90_000,
+): Promise<Seen> {
+  const deadline = Date.now() + ms;
+  for (;;) {
+    const found = await admin.get<{ status?: { conditions?: readonly Seen[] } }>(
+      kind,
+      name,
+      ...(namespace === undefined ? [] : ["-n", namespace]),
+    );
+    const condition = found.status?.conditions?.find((one) => one.type === type) ?? { type, status: "", reason: "", message: "" };
+    if (good(condition) || Date.now() > deadline) return condition;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+export interface Seen {
+  readonly type: string;
+  readonly status: string;
+  readonly reason: string;
+  readonly message: string;
+}
