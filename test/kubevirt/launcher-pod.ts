@@ -4,11 +4,13 @@ import type { ClaimedDisk, VmObject, VmiObject } from "./objects.ts";
 import { ownedBy } from "./objects.ts";
 
 export const PRIVATE = "/var/run/kubevirt-private";
-export const CBT_DIR: string = `${PRIVATE}/libvirt/qemu/cbt`;
+/** What libvirt keeps of its machines, the overlays of changed block tracking among it. */
+export const stateDirectory: string = `${PRIVATE}/libvirt/qemu`;
+export const CBT_DIR: string = `${stateDirectory}/cbt`;
 
 const DIRECTORIES: readonly (readonly [string, string])[] = [
   ["private", PRIVATE],
-  ["private-libvirt-qemu", `${PRIVATE}/libvirt/qemu`],
+  ["private-libvirt-qemu", stateDirectory],
   ["public", "/var/run/kubevirt"],
   ["sockets", "/var/run/kubevirt/sockets"],
   ["hotplug-disks", "/var/run/kubevirt/hotplug-disks"],

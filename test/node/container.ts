@@ -42,6 +42,8 @@ export interface ContainerSpec {
 /** A running container: one process tree with namespaces and a root of its own. */
 export class RunningContainer {
   readonly startedAt: string = now();
+  /** Its root is built and its command runs, or it has ended before. */
+  readonly started: Promise<void>;
   readonly ended: Promise<Ending>;
   /** Said of the end, instead of what the exit code says. */
   reason: string | undefined;
@@ -59,6 +61,11 @@ export class RunningContainer {
     this.#child = start(container, spec);
     let said = "";
     this.#child.stderr?.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    this.started = new Promise((resolve) => {
+      this.#child.stdout?.once("data", () => resolve());
+      this.#child.once("close", () => resolve());
+      this.#child.once("error", () => resolve());
+    });
     this.ended = new Promise((resolve) => {
       this.#child.once("error", () => resolve(this.#ending(128)));
       this.#child.once("close", (code, signal) => resolve(this.#ending(codeOf({ code, signal, said }))));
@@ -136,7 +143,7 @@ function start(container: Container, spec: ContainerSpec): ChildProcess {
   if (spec.pod.spec.hostPID !== true) namespaces.push("--pid");
   const script = ["unshare", ...namespaces, "sh", SCRIPT, join(spec.dir, "plan"), join(spec.dir, "root"), spec.log];
   const [program = "", ...args] = spec.host.enter([...script, ...privilege(container, spec.pod), ...inDirectory(container), ...argv]);
-  const child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe"], env: Object.fromEntries(env), detached: true });
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: Object.fromEntries(env), detached: true });
   return child;
 }
 

@@ -9,10 +9,11 @@
 #   SCRATCH  an empty directory for the root's mount
 #   LOG      file that the command's output is appended to
 #   the rest the command
+# Standard output gets one line when the command is about to run.
 # The environment is the container's.
 set -eu
 plan=$1 scratch=$2
-exec >>"$3" 2>&1
+exec 8>&1 >>"$3" 2>&1
 shift 3
 container_path=$PATH
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -77,21 +78,32 @@ done <"$plan"
 
 pivot_root . .node
 cd /
+# Where a mount goes: volumes that a user's process writes to get the way to a mount within them as open as they are.
+place() {
+  umask 0
+  if [ -d "$1" ]; then mkdir -p "$2"; else mkdir -p "$(dirname "$2")"; [ -e "$2" ] || : >"$2"; fi
+  umask 022
+}
 root=rw number=0
 while IFS=$tab read -r what source target mode; do
   case $what in
     root) root=$source ;;
     mount)
       number=$((number + 1))
-      stage=/.node$scratch/stage/$number
-      # Volumes that a user's process writes to get the way to a mount within them as open as they are.
-      umask 0
-      if [ -d "$stage" ]; then mkdir -p "$target"; else mkdir -p "$(dirname "$target")"; [ -e "$target" ] || : >"$target"; fi
-      umask 022
-      mount --rbind "$stage" "$target"
-      if [ "$mode" = ro ]; then mount -o remount,bind,ro "$target"; fi
+      place "/.node$scratch/stage/$number" "$target"
       ;;
   esac
+done <"/.node$plan"
+# Before the volumes are there, one of which may lie on /tmp.
+if [ "$root" = ro ]; then for path in / /run /tmp; do mount -o remount,bind,ro "$path"; done; fi
+number=0
+while IFS=$tab read -r what source target mode; do
+  if [ "$what" != mount ]; then continue; fi
+  number=$((number + 1))
+  stage=/.node$scratch/stage/$number
+  place "$stage" "$target"
+  mount --rbind "$stage" "$target"
+  if [ "$mode" = ro ]; then mount -o remount,bind,ro "$target"; fi
 done <"/.node$plan"
 printf '%s' "$devices" | while read -r target owner major minor; do
   mkdir -p "$(dirname "$target")"
@@ -100,11 +112,8 @@ printf '%s' "$devices" | while read -r target owner major minor; do
 done
 umount -l /.node
 rmdir /.node 2>/dev/null || true
-if [ "$root" = ro ]; then
-  mount -o remount,bind,ro /
-  mount -o remount,bind,ro /run
-  mount -o remount,bind,ro /tmp
-fi
 PATH=$container_path
 unset OLDPWD
+echo started >&8
+exec 8>&-
 exec "$@"
