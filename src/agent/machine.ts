@@ -29,6 +29,8 @@ export interface DomainMachineOptions
   extends MachineOptions, Omit<LibvirtPullOptions, keyof MachineOptions | "repoTag" | "bases" | "committed"> {
   /** name in the repository; default the domain's */
   readonly name?: string;
+  /** see `DomainOptions` */
+  readonly confined?: boolean;
 }
 
 /** A libvirt domain, running or not. Rejects as `factsOfDomain` does. */

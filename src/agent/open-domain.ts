@@ -1,3 +1,5 @@
+import { dirname } from "node:path";
+
 import { parseDomain } from "../libvirt/index.ts";
 import type { BackupSource, Capture } from "./backup-source.ts";
 import { captureDomain } from "./captures.ts";
@@ -12,6 +14,8 @@ import { nameOf, selectDisks } from "./libvirt-pull/plan.ts";
 /** What the backup of a domain is asked for, whether it runs or not; the steps are those of the engine that takes it. */
 export interface DomainOptions extends Omit<LibvirtPullOptions, "onStep"> {
   readonly onStep?: (step: PullStep | ImageStep) => void | Promise<void>;
+  /** The images are of somebody who is not trusted with this host: of a machine that is off nothing outside of their directories is read. */
+  readonly confined?: boolean;
 }
 
 /** Takes a domain's disks: by libvirt's backup job while it runs, from its images while it does not. */
@@ -40,7 +44,8 @@ async function openStoppedDomain(options: DomainOptions): Promise<BackupSource> 
     ...(options.connections === undefined ? {} : { connections: options.connections }),
     ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
   };
-  return openImage({ images, key: uuid, name: domain, level, bases, captures, warnings, signal, log, ...more });
+  const within = options.confined === true ? { within: images.map(({ path }) => dirname(path)) } : {};
+  return openImage({ ...within, images, key: uuid, name: domain, level, bases, captures, warnings, signal, log, ...more });
 }
 
 async function describe(options: DomainOptions): Promise<Stopped> {

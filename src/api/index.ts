@@ -21,7 +21,7 @@ export { type RestorePoint, restorePoint } from "./v1alpha1/restore-point.ts";
 export { type RestoreRequest, restoreRequest } from "./v1alpha1/restore-request.ts";
 export { type VirtualMachineBackup, virtualMachineBackup } from "./v1alpha1/virtual-machine-backup.ts";
 export { durationMs, quantityBytes } from "./values.ts";
-/** What controller and agents say to each other: docs/operator.md as schemas, types and the controller's end of the channel. */
+/** What controller and agents say to each other: docs/operator.md as schemas and types. */
 export {
   type AgentResult,
   type FailedResult,

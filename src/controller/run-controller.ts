@@ -9,6 +9,7 @@ import type { Caches, ControllerContext, Reconcile } from "./context.ts";
 import type { Pod } from "./kinds.ts";
 import { Pace } from "./pace.ts";
 import { PolicyReconciler } from "./policy/reconciler.ts";
+import { RestorePointReconciler } from "./points/reconciler.ts";
 import { RunReconciler } from "./runs/reconciler.ts";
 
 export interface ControllerOptions {
@@ -61,6 +62,8 @@ async function lead(options: ControllerOptions, caches: Caches, leadership: Abor
   };
   add("VirtualMachineBackup", 8, new RunReconciler(context, new BackupKind(context)).reconcile);
   add("BackupRepository", 4, new RepositoryReconciler(context).reconcile);
+  const wakeRepository = (name: string): void => queues["BackupRepository"]?.addAfter(name, 1000);
+  add("RestorePoint", 4, new RestorePointReconciler(context, wakeRepository).reconcile);
   add("BackupPolicy", 2, new PolicyReconciler(context).reconcile);
   const unsubscribe = subscribe({ queues, caches });
   try {
@@ -84,6 +87,7 @@ function subscribe({ queues, caches }: Parts): readonly (() => void)[] {
     each(caches.backups, policyOf),
     each(caches.repositories, to("BackupRepository")),
     each(caches.policies, to("BackupPolicy")),
+    each(caches.points, to("RestorePoint")),
     each(caches.agentPods, (pod) => wake(queues, pod)),
   ];
 }

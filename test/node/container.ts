@@ -56,7 +56,9 @@ export class RunningContainer {
     if (container === undefined) throw new LabError("a pod without a container");
     mkdirSync(join(spec.dir, "root"), { recursive: true });
     const message = join(spec.dir, "message");
-    writeFileSync(message, "", { mode: 0o666 });
+    writeFileSync(message, "");
+    // Whoever the container runs as.
+    chmodSync(message, 0o666);
     writeFileSync(join(spec.dir, "plan"), planOf(container, spec, message));
     this.#child = start(container, spec);
     let said = "";

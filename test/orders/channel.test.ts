@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
+import { inspect } from "node:util";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Board } from "../../src/agent/orders/board.ts";
@@ -42,7 +43,7 @@ describe("sealed messages", () => {
       key.authorizes(undefined),
       key.authorizes(""),
     ]).toEqual([true, false, false, false]);
-    expect(JSON.stringify(key) + String(key)).not.toContain(key.toBase64());
+    expect(inspect(key) + JSON.stringify(key)).not.toContain(key.toBase64());
   });
 });
 

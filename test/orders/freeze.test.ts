@@ -33,7 +33,7 @@ async function take(
   return [happened, ended];
 }
 
-function freezer(parts: { obstacle?: string; frozen?: Frozen | Error; thaw?: number | null | Error }): Freezer {
+function scripted(parts: { obstacle?: string; frozen?: Frozen | Error; thaw?: number | null | Error }): Freezer {
   const { obstacle = null, frozen = { fileSystems: 2, until: null }, thaw = 2 } = parts;
   const given = <T>(value: T | Error): Promise<T> => (value instanceof Error ? Promise.reject(value) : Promise.resolve(value));
   return { obstacle: async () => obstacle, freeze: async () => await given(frozen), thaw: async () => await given(thaw) };
@@ -42,14 +42,14 @@ function freezer(parts: { obstacle?: string; frozen?: Frozen | Error; thaw?: num
 describe("the instant, whoever freezes", () => {
   test("is file-system-consistent where the guest was frozen for it", async () => {
     for (const fileSystems of [2, null]) {
-      const [happened, report] = await take(freezer({ frozen: { fileSystems, until: performance.now() + 60_000 } }), "required");
+      const [happened, report] = await take(scripted({ frozen: { fileSystems, until: performance.now() + 60_000 } }), "required");
       expect(happened).toEqual(["freeze", "frozen", "begin", "thaw", "thawed"]);
       expect(report).toMatchObject({ consistency: "filesystem", frozen: fileSystems, thawed: 2, problem: null, obstacle: null });
     }
   });
 
   test("a freeze that ended too early makes it crash-consistent, or fails where it is required, thawed either way", async () => {
-    const early = (): Freezer => freezer({ frozen: { fileSystems: null, until: performance.now() + 20 } });
+    const early = (): Freezer => scripted({ frozen: { fileSystems: null, until: performance.now() + 20 } });
     const slow = async (): Promise<void> => await sleep(40);
     const [happened, report] = await take(early(), "auto", slow);
     expect(happened).toEqual(["freeze", "frozen", "begin", "thaw", "thawed"]);
@@ -57,16 +57,16 @@ describe("the instant, whoever freezes", () => {
     const [, refused] = await take(early(), "required", slow);
     expect(refused).toMatchObject({ name: "SourceError", code: "freeze-failed" });
     // Already over before anything began: then nothing begins.
-    const [before, over] = await take(freezer({ frozen: { fileSystems: 1, until: performance.now() - 1 } }), "required");
+    const [before, over] = await take(scripted({ frozen: { fileSystems: 1, until: performance.now() - 1 } }), "required");
     expect([before, over]).toMatchObject([["freeze", "frozen", "thaw"], { code: "freeze-failed" }]);
   });
 
   test("an obstacle or a failure is said, or fails where freezing is required, before anything begins", async () => {
-    const [happened, report] = await take(freezer({ obstacle: "the machine is paused" }), "auto");
+    const [happened, report] = await take(scripted({ obstacle: "the machine is paused" }), "auto");
     expect([happened, report]).toMatchObject([["begin"], { consistency: "crash", obstacle: "the machine is paused", problem: null }]);
-    expect(await take(freezer({ obstacle: "the machine is paused" }), "required")).toMatchObject([[], { code: "freeze-failed" }]);
-    expect(await take(freezer({ obstacle: "x" }), "never")).toMatchObject([["begin"], { consistency: "crash", obstacle: null }]);
-    const broken = freezer({ frozen: new Error("no agent") });
+    expect(await take(scripted({ obstacle: "the machine is paused" }), "required")).toMatchObject([[], { code: "freeze-failed" }]);
+    expect(await take(scripted({ obstacle: "x" }), "never")).toMatchObject([["begin"], { consistency: "crash", obstacle: null }]);
+    const broken = scripted({ frozen: new Error("no agent") });
     expect(await take(broken, "auto")).toMatchObject([
       ["freeze", "begin", "thaw", "thawed"],
       { consistency: "crash", problem: "no agent" },
@@ -78,12 +78,12 @@ describe("the instant, whoever freezes", () => {
   });
 
   test("a guest that cannot be thawed is said, and a job that cannot begin thaws it", async () => {
-    expect(await take(freezer({ thaw: new Error("gone") }), "auto")).toMatchObject([
+    expect(await take(scripted({ thaw: new Error("gone") }), "auto")).toMatchObject([
       ["freeze", "frozen", "begin", "thaw", "thawed"],
       { consistency: "crash", problem: "the guest could not be thawed: gone" },
     ]);
     const failing = async (): Promise<void> => await Promise.reject(new SourceError("busy", "another one"));
-    expect(await take(freezer({}), "auto", failing)).toMatchObject([["freeze", "frozen", "begin", "thaw"], { code: "busy" }]);
+    expect(await take(scripted({}), "auto", failing)).toMatchObject([["freeze", "frozen", "begin", "thaw"], { code: "busy" }]);
   });
 });
 

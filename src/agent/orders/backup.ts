@@ -137,6 +137,8 @@ async function machineOf({ work, job, freezer }: Ordered): Promise<Machine> {
     excludeDisks: work.excludeDisks,
     ...(work.disks === null ? {} : { disks: work.disks }),
     quiesce: quiesceOf[work.freeze.mode],
+    // Where the controller freezes the machine is KubeVirt's, and its disks are a tenant's.
+    confined: work.freeze.by === "controller",
     freezeTimeout: work.freeze.timeoutSeconds,
     ...freezing(work, freezer),
   });

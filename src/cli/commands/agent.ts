@@ -25,8 +25,19 @@ export async function agent(flags: AgentFlags, context: Context): Promise<Outcom
   const text = formatAgentResult(result);
   if (result.outcome === "Failed") log.error({ reason: result.reason, retryable: result.retryable }, result.message);
   else log.info({ warnings: result.warnings }, result.message);
-  if (flags.terminationLog !== undefined) await writeFile(flags.terminationLog, text);
-  return { json: JSON.parse(text) as object, text, exitCode: result.outcome === "Succeeded" ? ExitCode.ok : ExitCode.failed };
+  const told = await tell(flags.terminationLog, text, log);
+  return { json: JSON.parse(text) as object, text, exitCode: told && result.outcome === "Succeeded" ? ExitCode.ok : ExitCode.failed };
+}
+
+/** Writes the termination message. Where that fails the result still goes to standard output, and the exit code says that something is wrong. */
+async function tell(path: string | undefined, text: string, log: Logger): Promise<boolean> {
+  try {
+    if (path !== undefined) await writeFile(path, text);
+    return true;
+  } catch (err) {
+    log.error({ err, path }, "The termination message could not be written");
+    return false;
+  }
 }
 
 async function carryOut(flags: AgentFlags, context: Context): Promise<AgentResult> {

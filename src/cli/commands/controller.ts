@@ -17,7 +17,7 @@ export interface ControllerFlags {
 export async function controller({ config: path, kubeconfig }: ControllerFlags, { signal }: Context): Promise<Outcome> {
   const config = configOf(parseControllerConfig(await readFile(path, "utf8")));
   const log = createLogger({ level: "info" });
-  const client = await connectKube(kubeconfig === undefined ? {} : { kubeconfig });
+  const client = await connectKube({ qps: 300, burst: 600, ...(kubeconfig === undefined ? {} : { kubeconfig }) });
   try {
     await runController({ client, config, log, signal, onLeading: () => log.info({ identity: config.identity }, "leading") });
   } catch (thrown) {

@@ -84,7 +84,7 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     work: ReadyWork,
     signal: AbortSignal,
   ): Promise<Pick<ReadyWork, "mounts" | "nodeName"> | (Preparation & { readonly kind: "wait" })> {
-    if (work.holds === null) return work;
+    if (work.holds === null) return { mounts: work.mounts, nodeName: work.nodeName };
     const volumes = work.holds.disks.map(({ volume, claim, mode }) => ({ volume, claim, mode }));
     const { repositoryRef } = run.spec;
     const hold = {

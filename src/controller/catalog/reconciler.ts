@@ -8,6 +8,7 @@ import { podState } from "../dispatch/pod-state.ts";
 import { identityOf } from "../identity.ts";
 import { type Pod, repositories } from "../kinds.ts";
 import { conditionsAfter, type Say } from "../said.ts";
+import { forgetDeleted } from "./forget.ts";
 import { type Catalog, syncCatalog } from "./sync.ts";
 import { troubleOf } from "./trouble.ts";
 
@@ -32,7 +33,11 @@ export class RepositoryReconciler {
     const isThere = repository !== undefined && repository.metadata.deletionTimestamp === undefined;
     await agents.removeStrangers(`BackupRepository//${key}`, isThere ? repository.metadata.uid : "", signal);
     if (!isThere) return undefined;
+    const forgetting = await forgetDeleted(this.#context, repository, signal);
+    if (forgetting !== null) return forgetting;
     const pod = agents.of(identityOf(repository).uid).find(({ metadata }) => metadata.labels?.["thinstream.dev/work"] === "catalog");
+    // What is being taken away has had its say.
+    if (pod?.metadata.deletionTimestamp !== undefined) return { againInMs: LOOK_MS };
     if (pod !== undefined) return await this.#look(repository, pod, signal);
     const dueIn = this.#dueIn(repository);
     return dueIn > 0 ? { againInMs: dueIn } : await this.#begin(repository, signal);
@@ -116,8 +121,7 @@ export class RepositoryReconciler {
     );
     await channel.done(signal).catch(() => undefined);
     await this.#succeed(repository, catalog, signal);
-    await agents.removePod(pod, signal);
-    return { againInMs: this.#context.config.syncMs };
+    return { againInMs: LOOK_MS };
   }
 
   async #succeed(repository: BackupRepository, catalog: Catalog, signal: AbortSignal): Promise<void> {

@@ -1,4 +1,4 @@
-import { shortHash } from "./names.ts";
+import { shortHash } from "./naming/names.ts";
 
 /** The name of a policy's run for a scheduled time: `<policy>-<machine>-<YYYYMMDDhhmm, UTC>`. The same run always has the same name. */
 export function scheduledRunName(policy: string, machine: string, tick: Date): string {

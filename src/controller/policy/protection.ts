@@ -5,6 +5,7 @@ import { identityOf } from "../identity.ts";
 import { planRetention, retentionPreview, type RetainedPoint, type RetentionRules, type RetentionVerdict } from "../plan/retention.ts";
 import { type PolicyProtection, policyProtection, protectionOf } from "../plan/rpo.ts";
 import { BY_MACHINE, machineKey } from "../backup/newest.ts";
+import { conditionOf } from "../said.ts";
 import { keyOf, type Selected } from "./select.ts";
 
 /** Whether the policy's machines have restore points that are young enough. */
@@ -51,8 +52,8 @@ export function retentionNow(
 
 function retained(object: RestorePoint): Retained {
   const { pointId, time, hold } = object.spec;
-  // A mirror is there because the point is in the catalog, unless something said otherwise since.
-  const ready = object.status?.conditions?.find(({ type }) => type === "Ready")?.status !== "False";
+  const status = conditionOf(object, "Ready")?.status;
+  const ready = status === "True" ? true : status === "False" ? false : null;
   return { id: pointId, time: new Date(time), ready, hold, object };
 }
 

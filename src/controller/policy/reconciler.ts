@@ -3,11 +3,12 @@ import { applyStatus, isKubeError } from "../../kube/index.ts";
 import { errorText } from "../../lib/errors.ts";
 import { InvalidValueError } from "../../lib/invalid-value.ts";
 import type { ControllerContext, Reconcile } from "../context.ts";
+import { forgetPoints } from "../catalog/forget.ts";
 import { identityOf } from "../identity.ts";
 import { backups, policies } from "../kinds.ts";
 import type { PolicyProtection } from "../plan/rpo.ts";
 import { planSchedule, type PolicySchedule, type SchedulePlan } from "../plan/schedule.ts";
-import { conditionsAfter, isDone, type Say } from "../said.ts";
+import { conditionOf, conditionsAfter, isDone, type Say } from "../said.ts";
 import { protectionNow, retentionNow, retentionPreview } from "./protection.ts";
 import { type Machine, oldRuns, runManifest, runsOf, scheduledMachine } from "./runs.ts";
 import { keyOf, type Selected, selectMachines } from "./select.ts";
@@ -57,6 +58,7 @@ export class PolicyReconciler {
     const protection = protectionNow(this.#context, policy, own);
     await this.#act(policy, plan, signal);
     await this.#history(policy, machines, signal);
+    await this.#retain(policy, machines, signal);
     await this.#tell(policy, { selected, machines, plan, protection }, signal);
     return this.#again(plan, protection);
   };
@@ -90,6 +92,18 @@ export class PolicyReconciler {
         if (!isKubeError(thrown, "not-found", "conflict")) throw thrown;
       });
     }
+  }
+
+  /** Forgets what no rule of the retention keeps. Only while the catalog is known: what is not seen might be what has to stay. */
+  async #retain(policy: BackupPolicy, machines: readonly Machine[], signal: AbortSignal): Promise<void> {
+    const repository = this.#context.caches.repositories.lister.get(policy.spec.repositoryRef.name);
+    if (repository === undefined || conditionOf(repository, "CatalogSynced")?.status !== "True") return;
+    const verdicts = retentionNow(this.#context, policy, machines).filter(({ reasons }) => reasons.length === 0);
+    const points = verdicts.map(({ point }) => point.object).filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+    await forgetPoints(this.#context, points, signal);
+    if (points.length === 0) return;
+    const note = `${points.length} restore ${points.length === 1 ? "point" : "points"} that no rule keeps: ${points.map(({ spec }) => spec.pointId).join(", ")}`;
+    this.#context.events.record(policy, { type: "Normal", reason: "PointsForgotten", action: "Retain", note });
   }
 
   async #tell(policy: BackupPolicy, sight: Sight, signal: AbortSignal): Promise<void> {

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { holderPod } from "../../../src/controller/plan/holder-pod.ts";
 import { holderMounts } from "../../../src/controller/plan/kubevirt/host-paths.ts";
-import { labelValue } from "../../../src/controller/plan/names.ts";
+import { labelValue } from "../../../src/controller/plan/naming/names.ts";
 import type { PodManifest, PodSettings } from "../../../src/controller/plan/pod-manifest.ts";
 import { type AgentPod, agentPod, orderSecret, workName } from "../../../src/controller/plan/pod.ts";
 import { InvalidValueError } from "../../../src/lib/invalid-value.ts";

@@ -163,13 +163,13 @@ describe("a controller that looks whenever it is told to", () => {
         let vm = machine({ createdAt: new Date(begin) });
         let now = begin;
         const runs: number[] = [];
-        let missed = 0;
+        const missed: number[] = [];
         for (let step = 0; step < 200 && now < begin + 3 * 86_400_000; step += 1) {
           const { due, lookAgain } = planSchedule(policy, [vm], new Date(now));
           expect(due.length).toBeLessThanOrEqual(1);
           for (const run of due) {
             runs.push((run.tick as Date).getTime());
-            missed += run.missed;
+            missed.push(run.missed);
             vm = { ...vm, lastTick: run.tick };
           }
           expect(lookAgain?.getTime()).toBeGreaterThan(now);
@@ -181,7 +181,8 @@ describe("a controller that looks whenever it is told to", () => {
         let passed = 0;
         const ticks = parseCron(partial.schedule, partial.timeZone);
         for (let tick = ticks.next(new Date(begin)); tick !== null && tick.getTime() <= (last ?? 0); tick = ticks.next(tick)) passed += 1;
-        expect(runs.length + missed).toBe(passed);
+        // 100 stands for more.
+        if (missed.every((count) => count < 100)) expect(runs.length + missed.reduce((sum, count) => sum + count, 0)).toBe(passed);
       }),
     );
   });

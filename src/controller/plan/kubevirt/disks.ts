@@ -1,4 +1,4 @@
-import { identityOf, type MachineFacts } from "./facts.ts";
+import { claimNameOf, identityOf, type MachineFacts, volumeModeOf } from "./facts.ts";
 import type { Claim, InstanceSpec, VmVolume, Volume } from "./objects.ts";
 import { placeOf } from "./place.ts";
 import { devicesOf, type LeftOut, leftOutOf, type UnsupportedReason, unsupportedOf } from "./volume-kinds.ts";
@@ -66,7 +66,7 @@ function bind(volume: VmVolume, facts: MachineFacts): Outcome {
   if (typeof found === "string") return { notReady: { volume: name, message: `disk ${name}: ${found}` } };
   const { claim, persistentVolume } = found;
   const { accessModes = [], storageClassName = null } = claim.spec ?? {};
-  const mode = claim.spec?.volumeMode === "Block" ? "Block" : "Filesystem";
+  const mode = volumeModeOf(claim);
   const place = placeOf(persistentVolume, mode);
   const volumeName = identityOf(persistentVolume).name;
   if (place === null) {
@@ -83,7 +83,7 @@ function isHotplugged(volume: string, { vmi }: MachineFacts): boolean {
 
 /** The claim of a volume and what it is bound to, or why it cannot be used yet. */
 function claimOf(volume: VmVolume, facts: MachineFacts): { readonly claim: Claim; readonly persistentVolume: Volume } | string {
-  const name = volume.persistentVolumeClaim?.claimName ?? volume.dataVolume?.name;
+  const name = claimNameOf(volume);
   const claim = facts.claims.find(({ metadata }) => metadata.name === name);
   const trouble = claim === undefined ? "is not there" : claimTrouble(claim);
   if (claim === undefined || trouble !== null) return `its PersistentVolumeClaim ${name} ${trouble}`;

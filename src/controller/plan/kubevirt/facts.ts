@@ -1,4 +1,14 @@
-import type { Claim, KubevirtBackup, LauncherPod, Metadata, Migration, VirtualMachine, VirtualMachineInstance, Volume } from "./objects.ts";
+import type {
+  Claim,
+  KubevirtBackup,
+  LauncherPod,
+  Metadata,
+  Migration,
+  VirtualMachine,
+  VirtualMachineInstance,
+  VmVolume,
+  Volume,
+} from "./objects.ts";
 
 /** What the API server holds of one virtual machine, as of one moment. */
 export interface MachineFacts {
@@ -57,4 +67,13 @@ export function isOver(pod: LauncherPod): boolean {
 /** The name and UID every object of the API server has. */
 export function identityOf({ metadata }: { readonly metadata: Metadata }): { readonly name: string; readonly uid: string } {
   return { name: metadata.name ?? "", uid: metadata.uid ?? "" };
+}
+
+/** The claim behind a volume: a DataVolume's has its name. */
+export function claimNameOf({ persistentVolumeClaim, dataVolume }: VmVolume): string | undefined {
+  return persistentVolumeClaim?.claimName ?? dataVolume?.name;
+}
+
+export function volumeModeOf({ spec }: Partial<Claim>): "Filesystem" | "Block" {
+  return spec?.volumeMode === "Block" ? "Block" : "Filesystem";
 }

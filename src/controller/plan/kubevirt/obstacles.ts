@@ -94,7 +94,7 @@ function stoppedAbort(facts: MachineFacts): Obstacle | null {
 }
 
 /** Whether KubeVirt is about to start a machine that has no running instance. */
-export function wantsToRun({ vm, vmi }: MachineFacts): boolean {
+export function wantsToRun({ vm, vmi }: Pick<MachineFacts, "vm" | "vmi">): boolean {
   if (vm?.status?.stateChangeRequests?.some(({ action }) => action === "Start") === true) return true;
   switch (strategyOf(vm)) {
     case "Always":

@@ -1,0 +1,111 @@
+import { type BackupRepository, forgetFinalizer, parseAgentResult, type RestorePoint } from "../../api/index.ts";
+import { isKubeError } from "../../kube/index.ts";
+import { mapConcurrently } from "../../lib/concurrency.ts";
+import { agentObjects } from "../agents/objects.ts";
+import type { ControllerContext, Reconcile } from "../context.ts";
+import { podState } from "../dispatch/pod-state.ts";
+import { identityOf } from "../identity.ts";
+import { type Pod, restorePoints } from "../kinds.ts";
+import { BY_REPOSITORY, dropFinalizers } from "./sync.ts";
+
+type Again = Awaited<ReturnType<Reconcile>>;
+
+const LOOK_MS = 2_000;
+const FORGET_MS = 10 * 60_000;
+/** Ids that one agent is given. */
+const MOST = 2_000;
+/** milliseconds after which a RestorePoint is let go though its point could not be forgotten: it comes back with the next reading of the catalog */
+const PATIENCE_MS = 15 * 60_000;
+
+/** Points whose objects were deleted to forget them, as one agent's work. Null where there is none. */
+export async function forgetDeleted(context: ControllerContext, repository: BackupRepository, signal: AbortSignal): Promise<Again | null> {
+  const { agents, caches } = context;
+  const deleted = caches.points.lister.byIndex(BY_REPOSITORY, repository.metadata.name).filter((point) => waitsForForgetting(point));
+  const pod = agents.of(identityOf(repository).uid).find(({ metadata }) => metadata.labels?.["thinstream.dev/work"] === "forget");
+  if (pod !== undefined) return await look(context, { repository, pod, deleted }, signal);
+  if (deleted.length === 0) return null;
+  await letGoOfOld(context, repository, { deleted, signal });
+  const left = deleted.filter((point) => !isOld(context, point));
+  if (left.length === 0) return null;
+  if (!context.pace.allows(`forget/${identityOf(repository).uid}`, 30_000)) return { againInMs: LOOK_MS };
+  await begin(context, repository, { points: left.slice(0, MOST), signal });
+  return { againInMs: LOOK_MS };
+}
+
+function waitsForForgetting({ metadata }: RestorePoint): boolean {
+  return metadata.deletionTimestamp !== undefined && metadata.finalizers?.includes(forgetFinalizer) === true;
+}
+
+function isOld({ now }: ControllerContext, { metadata }: RestorePoint): boolean {
+  return now().getTime() - Date.parse(metadata.deletionTimestamp ?? "") > PATIENCE_MS;
+}
+
+async function begin(
+  { agents, config, now }: ControllerContext,
+  repository: BackupRepository,
+  { points, signal }: { readonly points: readonly RestorePoint[]; readonly signal: AbortSignal },
+): Promise<void> {
+  const deadline = new Date(now().getTime() + FORGET_MS);
+  const work = { type: "forget" as const, points: points.map(({ spec }) => spec.pointId) };
+  const attempt = 1 + (Math.floor(now().getTime() / 1000) % 999_999);
+  const job = { owner: repository, attempt, work, repository, deadline, uploadBytesPerSecond: 0, nodeName: null };
+  await agents.launch(agentObjects({ ...job, mounts: [], files: {}, annotations: {} }, config), signal);
+}
+
+async function look(
+  context: ControllerContext,
+  { repository, pod, deleted }: { readonly repository: BackupRepository; readonly pod: Pod; readonly deleted: readonly RestorePoint[] },
+  signal: AbortSignal,
+): Promise<Again> {
+  const state = podState(pod);
+  if (state.phase === "starting" || state.phase === "running" || pod.metadata.deletionTimestamp !== undefined)
+    return { againInMs: LOOK_MS };
+  const failure = state.phase === "lost" ? state.message : failureIn(state.message);
+  if (failure === null) {
+    // Those that were deleted before the agent was made are those it was given, and its first of them.
+    const given = deleted.filter(({ metadata }) => Date.parse(metadata.deletionTimestamp ?? "") <= identityOf(pod).createdAt.getTime());
+    await mapConcurrently(given.slice(0, MOST), 8, async (point) => await dropFinalizers(context, point, signal));
+  } else {
+    context.events.record(repository, { type: "Warning", reason: "NotForgotten", action: "Forget", note: failure });
+  }
+  await context.agents.removePod(pod, signal);
+  return { againInMs: LOOK_MS };
+}
+
+/** Nothing hangs for ever on a repository that cannot be written to. */
+async function letGoOfOld(
+  context: ControllerContext,
+  repository: BackupRepository,
+  { deleted, signal }: { readonly deleted: readonly RestorePoint[]; readonly signal: AbortSignal },
+): Promise<void> {
+  for (const point of deleted.filter((one) => isOld(context, one))) {
+    const note = `${point.spec.pointId} could not be forgotten; it comes back with the next reading of the catalog`;
+    context.events.record(repository, { type: "Warning", reason: "NotForgotten", action: "Forget", note });
+    await dropFinalizers(context, point, signal);
+  }
+}
+
+function failureIn(message: string): string | null {
+  const result = parseAgentResult(message);
+  return result.outcome === "Failed" ? result.message : null;
+}
+
+/** Deletes RestorePoints so that their points are forgotten. */
+export async function forgetPoints({ client }: ControllerContext, points: readonly RestorePoint[], signal: AbortSignal): Promise<void> {
+  await mapConcurrently(points, 4, async ({ metadata }) => {
+    const { resourceVersion, uid } = metadata;
+    const finalizers = [...new Set([...(metadata.finalizers ?? []), forgetFinalizer])];
+    try {
+      const marked = await client.patch(
+        restorePoints,
+        metadata,
+        { metadata: { finalizers, resourceVersion, uid }, spec: { deletionPolicy: "Delete" } },
+        { lane: "low", signal },
+      );
+      await client.delete(restorePoints, metadata, { uid, resourceVersion: marked.metadata.resourceVersion, lane: "low", signal });
+    } catch (thrown) {
+      // Somebody was faster, perhaps by a hold: it is looked at again.
+      if (!isKubeError(thrown, "not-found", "conflict")) throw thrown;
+    }
+  });
+}
