@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { ControllerConfigFile } from "../../src/api/index.ts";
 import type { Repo } from "../acceptance/world.ts";
 import type { ControlPlane, Identity } from "../cluster/index.ts";
-import { checkout, LabError, tempDir } from "../lab/index.ts";
+import { checkout, freePort, LabError, tempDir } from "../lab/index.ts";
 
 export const NAMESPACE = "thinstream-system";
 
@@ -21,6 +21,8 @@ export async function applyCrds(admin: Identity): Promise<void> {
 /** The controller as a process, with a service account's rights. */
 export class Operator {
   readonly dir: string = tempDir("operator");
+  /** Of its own endpoints, since it was started. */
+  metricsPort = 0;
   readonly #plane: ControlPlane;
   #child: ReturnType<typeof spawn> | null = null;
 
@@ -35,7 +37,8 @@ export class Operator {
   /** Starts it, and waits until it leads. @throws LabError */
   async start(identity: Identity = this.#plane.admin): Promise<void> {
     const config = join(this.dir, "config.json");
-    writeFileSync(config, JSON.stringify(configuration));
+    this.metricsPort = await freePort();
+    writeFileSync(config, JSON.stringify({ ...configuration, metricsPort: this.metricsPort }));
     const log = createWriteStream(join(this.dir, "controller.log"), { flags: "a" });
     await once(log, "open");
     const args = [
