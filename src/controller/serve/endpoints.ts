@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 
 import { errorText } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
@@ -47,6 +48,11 @@ export class Endpoints {
     });
     endpoints.#server.on("error", (err) => log.warn({ err }, `the controller's endpoints had an error: ${errorText(err)}`));
     return endpoints;
+  }
+
+  /** Where it listens: a port of the system's choice where 0 was asked for. */
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
   }
 
   /** Takes no more questions; answers under way go out. */

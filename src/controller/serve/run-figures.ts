@@ -48,7 +48,7 @@ export class RunFigures {
     this.#restores = counter("restore_runs_total", "Restores that ended, by result (succeeded, failed).", ["result"]);
     this.#bytes = counter(
       "backup_bytes_total",
-      "Bytes of successful backup runs: dirty (may have changed, and everything where a disk was read in full), read, and uploaded (put into the store, compressed and encrypted).",
+      "Bytes of successful backup runs: dirty (may have changed; of a disk that was read in full all of it), read, and uploaded (put into the store, compressed and encrypted).",
       ["kind"],
     );
     this.#lostBitmaps = counter(
