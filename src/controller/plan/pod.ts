@@ -25,6 +25,7 @@ export interface AgentPod {
 }
 
 const orderDirectory = "/run/thinstream/order";
+const runDirectory = "/var/tmp";
 const keyDirectory = "/run/thinstream/key";
 /** A file of the order: certificates of a store's own authority. */
 export const caFile = "ca.pem";
@@ -76,6 +77,10 @@ export function agentPod(pod: AgentPod, settings: PodSettings): PodManifest {
     mountPath: mount.mountPath,
     ...(mount.readOnly ? { readOnly: true } : {}),
   }));
+  // Where an image's NBD socket goes. A node's libvirt has to find it: then it is the node's own.
+  const ownRunDirectory = !pod.mounts.some(({ mountPath }) => mountPath === runDirectory);
+  const runMounts = ownRunDirectory ? [{ name: "run", mountPath: runDirectory }] : [];
+  const runVolumes = ownRunDirectory ? [{ name: "run", emptyDir: { sizeLimit: "64Mi" } }] : [];
   const key =
     pod.keySecret === null
       ? []
@@ -107,6 +112,7 @@ export function agentPod(pod: AgentPod, settings: PodSettings): PodManifest {
             { name: "order", mountPath: orderDirectory, readOnly: true },
             ...(pod.keySecret === null ? [] : [{ name: "key", mountPath: keyDirectory, readOnly: true }]),
             { name: "tmp", mountPath: "/tmp" },
+            ...runMounts,
             ...hostMounts,
           ],
         },
@@ -116,6 +122,7 @@ export function agentPod(pod: AgentPod, settings: PodSettings): PodManifest {
         secretVolume("order", pod, { secretName: metadata.name }),
         ...key,
         { name: "tmp", emptyDir: { sizeLimit: "256Mi" } },
+        ...runVolumes,
         ...hostVolumes,
       ],
     },
