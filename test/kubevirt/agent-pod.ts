@@ -32,6 +32,9 @@ export async function agentPod(machine: Machine, name: string): Promise<object> 
           },
     );
   }
+  const state = await machine.stateVolume();
+  if (state !== undefined)
+    found.push({ path: `${base}/volumes/${LOCAL}/${state}/cbt`, mountPath: `${stateDirectory}/cbt`, type: "Directory" });
   const mounts = found.map((one, index) => ({ ...one, name: `host-${index}` }));
   const container = {
     name: "agent",

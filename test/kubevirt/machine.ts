@@ -94,6 +94,13 @@ export class Machine {
     return this.pod.spec.nodeName ?? "";
   }
 
+  /** The PersistentVolume with the machine's own state; undefined where it does not track blocks. @throws ApiError */
+  async stateVolume(): Promise<string | undefined> {
+    if (this.#stateClaim === undefined) return undefined;
+    const path = `/api/v1/namespaces/${this.vm.metadata.namespace}/persistentvolumeclaims/${this.#stateClaim}`;
+    return (await this.#nodes.api.get<{ spec: { volumeName: string } }>(path)).spec.volumeName;
+  }
+
   /** Does to a volume what the guest could: qemu-io's commands, as `write -P 7 0 64k`. @throws LabError */
   async write(volume: string, ...commands: readonly string[]): Promise<void> {
     await writeAsGuest(this.launcher, this.#diskName(volume), ...commands);

@@ -159,7 +159,10 @@ describe.skipIf(skipWithout("cluster", "trixie", "guest"))("a stand-in for KubeV
     const machine = await kubevirt.machine("cbt");
     expect((await vmi("cbt")).status).toMatchObject({ changedBlockTracking: { state: "Enabled" } });
     await machine.write("root", "write -P 1 0 64k");
-    await pull(machine, await agentOf(machine, "agent-cbt"), { checkpoint: "one", disks });
+    const agent = await agentOf(machine, "agent-cbt");
+    const overlay = await nodes.exec(agent, ["qemu-img", "info", "-U", "/var/run/kubevirt-private/libvirt/qemu/cbt/root.qcow2"]);
+    expect(overlay).toContain("data file: /var/run/kubevirt-private/vmi-disks/root/disk.img");
+    await pull(machine, agent, { checkpoint: "one", disks });
     await machine.write("root", "write -P 2 1M 64k");
     await machine.write("data", "write -P 3 2M 128k");
     const xml = await machine.launcher.virsh("checkpoint-dumpxml", "default_cbt", "one", "--no-domain");

@@ -198,7 +198,9 @@ function planOf(container: Container, { pod, host, image, sources }: ContainerSp
   const context = { ...pod.spec.securityContext, ...container.securityContext };
   const lines = image.layers.map((layer) => ["lower", layer]);
   for (const { target, source } of image.holds ?? []) lines.push(["mount", source, target, "ro"]);
-  for (const { name, mountPath, subPath, readOnly } of container.volumeMounts ?? []) {
+  // As container runtimes do: what lies within another mount comes after it.
+  const mounts = (container.volumeMounts ?? []).toSorted((a, b) => depth(a.mountPath) - depth(b.mountPath));
+  for (const { name, mountPath, subPath, readOnly } of mounts) {
     const source = sourceOf(sources, name);
     const from = subPath === undefined ? source : subDirectory(host, source, subPath);
     lines.push(["mount", from, mountPath, readOnly === true ? "ro" : "rw"]);
@@ -209,6 +211,10 @@ function planOf(container: Container, { pod, host, image, sources }: ContainerSp
   if (context.privileged === true) for (const device of HOST_DEVICES) if (existsSync(`/dev/${device}`)) lines.push(["device", device]);
   lines.push(["root", context.readOnlyRootFilesystem === true ? "ro" : "rw"]);
   return `${lines.map((fields) => fields.join("\t")).join("\n")}\n`;
+}
+
+function depth(path: string): number {
+  return path.split("/").filter((part) => part !== "").length;
 }
 
 /** Of what a privileged container sees in /dev, what a backup could want. */
