@@ -6,7 +6,7 @@ import { applyKubeVirt, ControlPlane, isWrite } from "../cluster/index.ts";
 import { skipWithout } from "../lab/index.ts";
 import { NodeSimulator } from "../node/index.ts";
 import { type Family, parseMetrics, valueOf } from "../support/prometheus.ts";
-import { applyCrds, conditionWhen, NAMESPACE, Operator, repositoryObjects } from "./operator.ts";
+import { applyCrds, conditionWhen, NAMESPACE, Operator, repositoryObjects, type Seen } from "./operator.ts";
 
 const IDLE_MS = 30_000;
 
@@ -17,6 +17,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("health and metrics of a c
   let repo: Repo;
   let leader: Operator;
   let standby: Operator;
+  let vm: Vm;
 
   beforeAll(async () => {
     world = await World.start("host");
@@ -42,19 +43,23 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("health and metrics of a c
 
   const scrape = async (operator: Operator): Promise<ReadonlyMap<string, Family>> => parseMetrics((await operator.ask("/metrics")).text);
 
+  /** Applies a run, and waits for its end. */
+  async function backUp(name: string, domain: string): Promise<Seen> {
+    const source = { libvirt: { nodeName: "node-a", uri: world.lab.uri, domain } };
+    const spec = { source, repositoryRef: { name: "main" }, scratch: { directory: world.lab.dir }, backoffLimit: 0 };
+    await plane.admin.apply([
+      { apiVersion: "thinstream.dev/v1alpha1", kind: "VirtualMachineBackup", metadata: { name, namespace: NAMESPACE }, spec },
+    ]);
+    const run = { kind: "tvmb", name, namespace: NAMESPACE, type: "Succeeded" };
+    return await conditionWhen(plane.admin, run, ({ status }) => status === "True" || status === "False");
+  }
+
   test("a backup is counted, and its point tells how old the machine's protection is", async () => {
     expect(await leader.ask("/readyz")).toEqual({ status: 200, text: "ok\n" });
     await conditionWhen(plane.admin, { kind: "bkrepo", name: "main", type: "Ready" }, ({ status }) => status === "True");
-    const vm = await Vm.start(world, { vda: { size: "64M" } });
+    vm = await Vm.start(world, { vda: { size: "64M" } });
     await vm.write("vda", "write -P 1 0 1M");
-    const source = { libvirt: { nodeName: "node-a", uri: vm.world.lab.uri, domain: vm.name } };
-    const spec = { source, repositoryRef: { name: "main" }, scratch: { directory: vm.world.lab.dir } };
-    await plane.admin.apply([
-      { apiVersion: "thinstream.dev/v1alpha1", kind: "VirtualMachineBackup", metadata: { name: "one", namespace: NAMESPACE }, spec },
-    ]);
-    const run = { kind: "tvmb", name: "one", namespace: NAMESPACE, type: "Succeeded" };
-    const done = await conditionWhen(plane.admin, run, ({ status }) => status === "True");
-    expect(done.status, leader.log.slice(-3000)).toBe("True");
+    expect(await backUp("one", vm.name), leader.log.slice(-3000)).toMatchObject({ status: "True" });
     const families = await scrape(leader);
     expect(valueOf(families, "thinstream_leader")).toBe(1);
     expect(valueOf(families, "thinstream_backup_runs_total", { result: "succeeded", level: "Full" })).toBe(1);
@@ -67,6 +72,24 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("health and metrics of a c
     expect(valueOf(families, "thinstream_repository_last_sync_timestamp_seconds", { repository: "main" })).toBeGreaterThan(1e9);
     expect(valueOf(families, "thinstream_workqueue_done_total", { queue: "VirtualMachineBackup" })).toBeGreaterThan(0);
     expect(valueOf(families, "thinstream_kube_requests_total", { verb: "POST", code: "201" })).toBeGreaterThan(0);
+  });
+
+  test("an incremental is told apart from one whose bitmap was lost, and a failure has its reason", async () => {
+    await vm.write("vda", "write -P 2 1M 64k");
+    expect(await backUp("two", vm.name)).toMatchObject({ status: "True" });
+    const second = await scrape(leader);
+    expect(valueOf(second, "thinstream_backup_runs_total", { result: "succeeded", level: "Incremental" })).toBe(1);
+    expect(valueOf(second, "thinstream_backup_lost_bitmap_total")).toBe(0);
+    for (const checkpoint of await vm.checkpoints()) await world.lab.virsh("checkpoint-delete", vm.name, checkpoint);
+    expect(await backUp("three", vm.name)).toMatchObject({ status: "True" });
+    expect(await backUp("four", "nobody-has-this")).toMatchObject({ status: "False" });
+    const families = await scrape(leader);
+    expect(valueOf(families, "thinstream_backup_runs_total", { result: "succeeded", level: "Full" })).toBe(2);
+    expect(valueOf(families, "thinstream_backup_lost_bitmap_total")).toBe(1);
+    expect(valueOf(families, "thinstream_backup_runs_total", { result: "failed", level: "Unknown" })).toBe(1);
+    expect(valueOf(families, "thinstream_backup_attempt_failures_total", { reason: "DomainNotFound" })).toBe(1);
+    const counts = families.get("thinstream_backup_duration_seconds")?.samples.filter(({ name }) => name.endsWith("_count")) ?? [];
+    expect(counts.reduce((sum, { value }) => sum + value, 0)).toBe(3);
   });
 
   test("a machine is told of while a policy selects it, and not after it is gone", async () => {
