@@ -26,6 +26,8 @@ export interface AgentPod {
 
 const orderDirectory = "/run/thinstream/order";
 const keyDirectory = "/run/thinstream/key";
+/** Where an agent has the sockets of qemu-nbd: their paths have to be short. */
+const SOCKETS = "/var/tmp";
 /** A file of the order: certificates of a store's own authority. */
 export const caFile = "ca.pem";
 /** The API server takes Secrets up to 1 MiB; names and metadata have a share. */
@@ -107,6 +109,7 @@ export function agentPod(pod: AgentPod, settings: PodSettings): PodManifest {
             { name: "order", mountPath: orderDirectory, readOnly: true },
             ...(pod.keySecret === null ? [] : [{ name: "key", mountPath: keyDirectory, readOnly: true }]),
             { name: "tmp", mountPath: "/tmp" },
+            ...(hasNodeSockets(pod) ? [] : [{ name: "sockets", mountPath: SOCKETS }]),
             ...hostMounts,
           ],
         },
@@ -116,10 +119,16 @@ export function agentPod(pod: AgentPod, settings: PodSettings): PodManifest {
         secretVolume("order", pod, { secretName: metadata.name }),
         ...key,
         { name: "tmp", emptyDir: { sizeLimit: "256Mi" } },
+        ...(hasNodeSockets(pod) ? [] : [{ name: "sockets", emptyDir: { sizeLimit: "16Mi" } }]),
         ...hostVolumes,
       ],
     },
   };
+}
+
+/** The node's own libvirt is reached through the node's directory. */
+function hasNodeSockets({ mounts }: AgentPod): boolean {
+  return mounts.some(({ mountPath }) => mountPath === SOCKETS);
 }
 
 /** Labels and annotation of everything made for a piece of work. */

@@ -10,6 +10,9 @@ export interface HostMount {
   readonly readOnly: boolean;
 }
 
+/** A volume, and where the kubelet has it. */
+export type PlacedDisk = Pick<BoundDisk, "volume" | "mode" | "place">;
+
 /** Where QEMU's directories are, the same inside the launcher and the agent. */
 export const launcherDirectories = {
   runtime: "/var/run/libvirt",
@@ -36,13 +39,13 @@ export function launcherMounts(podDirectory: string, disks: readonly BoundDisk[]
 }
 
 /** The mounts of an agent that works on the volumes of a holder. */
-export function holderMounts(podDirectory: string, disks: readonly BoundDisk[], readOnly: boolean): readonly HostMount[] {
+export function holderMounts(podDirectory: string, disks: readonly PlacedDisk[], readOnly: boolean): readonly HostMount[] {
   return disks.map((disk, index) => volumeMount(podDirectory, disk, { index, mountPath: `${holderVolumes}/${disk.volume}`, readOnly }));
 }
 
 function volumeMount(
   podDirectory: string,
-  { place, mode }: BoundDisk,
+  { place, mode }: PlacedDisk,
   { index, mountPath, readOnly }: { readonly index: number; readonly mountPath: string; readonly readOnly: boolean },
 ): HostMount {
   const hostPath = place.startsWith("/") ? place : `${podDirectory}/${place}`;

@@ -157,7 +157,7 @@ function usersOf(
   for (const pod of pods.filter((one) => !isOver(one))) {
     const used = disks.find(({ claim }) => pod.spec?.volumes?.some((volume) => volume.persistentVolumeClaim?.claimName === claim) === true);
     if (used === undefined) continue;
-    const isOurs = pod.metadata.labels?.["thinstream.dev/work"] === "hold";
+    const isOurs = isReadingHolder(pod);
     if (!isOurs || used.accessModes.includes("ReadWriteOncePod")) {
       return {
         foreign: `the pod ${pod.metadata.name} has the volume ${used.claim} of ${name}; the backup follows when it has ended`,
@@ -167,6 +167,11 @@ function usersOf(
     if (!used.accessModes.some((mode) => mode === "ReadWriteMany" || mode === "ReadOnlyMany")) node = pod.spec?.nodeName ?? node;
   }
   return { foreign: null, node };
+}
+
+/** The holder of a backup: through that of a restore volumes are written. */
+function isReadingHolder({ metadata: { labels, annotations } }: LauncherPod): boolean {
+  return labels?.["thinstream.dev/work"] === "hold" && annotations?.["thinstream.dev/owner"]?.startsWith("RestoreRequest/") !== true;
 }
 
 function waitForVolumes({ notReady: volumes }: DiskSurvey): Obstacle | null {
