@@ -125,9 +125,14 @@ export const restorePointReasons = {
 const refusedRestore = [
   ...repositoryTrouble,
   "RestorePointNotFound",
+  /** the point is of a libvirt domain, and a VirtualMachine is to be made of it */
+  "VirtualMachineNotInPoint",
+  "NamespaceNotFound",
   "NodeNotFound",
   "NotPermitted",
   "DiskNotFound",
+  /** this release cannot restore to such a target */
+  "TargetNotSupported",
   /** there is a virtual machine of this name, and `existing` is Fail */
   "TargetExists",
   /** it has to be stopped first */
@@ -145,6 +150,8 @@ export const restoreRequestReasons = {
     "Skipped",
     ...runWaits,
     "WaitingForVolume",
+    /** an agent reads what was captured with the point */
+    "ReadingPoint",
     "CreatingObjects",
     "Restoring",
     ...refusedRestore,

@@ -10,6 +10,7 @@ import type { Pod } from "./kinds.ts";
 import { Pace } from "./pace.ts";
 import { PolicyReconciler } from "./policy/reconciler.ts";
 import { RestorePointReconciler } from "./points/reconciler.ts";
+import { RestoreKind } from "./restore/kind.ts";
 import { RunReconciler } from "./runs/reconciler.ts";
 import { conditionOf, isDone } from "./said.ts";
 import { Endpoints } from "./serve/endpoints.ts";
@@ -93,6 +94,7 @@ async function lead(
     queues[name] = new WorkQueue({ name, workers, work: reconcile, logger: log });
   };
   add("VirtualMachineBackup", 8, new RunReconciler(context, new BackupKind(context)).reconcile);
+  add("RestoreRequest", 4, new RunReconciler(context, new RestoreKind(context)).reconcile);
   add("BackupRepository", 4, new RepositoryReconciler(context).reconcile);
   const wakeRepository = (name: string): void => queues["BackupRepository"]?.addAfter(name, 1000);
   add("RestorePoint", 4, new RestorePointReconciler(context, wakeRepository).reconcile);
@@ -117,6 +119,7 @@ function subscribe({ queues, caches }: Parts): readonly (() => void)[] {
   return [
     each(caches.backups, to("VirtualMachineBackup")),
     each(caches.backups, policyOf),
+    each(caches.restores, to("RestoreRequest")),
     each(caches.repositories, to("BackupRepository")),
     // What waits for a repository goes on as soon as it can.
     caches.repositories.subscribe({

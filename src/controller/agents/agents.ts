@@ -1,4 +1,4 @@
-import { type AgentProgress, labels, parseWorkOrder } from "../../api/index.ts";
+import { type AgentProgress, labels, parseWorkOrder, type WorkType } from "../../api/index.ts";
 import { type Informer, isKubeError, type KubeClient } from "../../kube/index.ts";
 import { errorText } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
@@ -49,9 +49,9 @@ export class Agents {
     return this.#options.pods.lister.byIndex(BY_RUN, uid);
   }
 
-  /** Those that do its work, without the holders of its volumes. */
-  workers(uid: string): readonly Pod[] {
-    return this.of(uid).filter(({ metadata }) => metadata.labels?.[WORK] !== "hold");
+  /** Those that do its work itself, without the holders of its volumes and what went before. */
+  workers(uid: string, work: WorkType | "hold"): readonly Pod[] {
+    return this.of(uid).filter(({ metadata }) => metadata.labels?.[WORK] === work);
   }
 
   /** A pod that the cache need not know yet; null where there is none. */

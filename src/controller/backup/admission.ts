@@ -9,7 +9,7 @@ export function waitsForSlot(context: ControllerContext, run: VirtualMachineBack
   const { caches, agents, config } = context;
   const open = [...caches.backups.lister.list()].filter((one) => !isDone(one) && one.metadata.deletionTimestamp === undefined);
   const isUnderWay = (one: VirtualMachineBackup): boolean =>
-    one.status?.agentPod !== undefined || agents.workers(one.metadata.uid ?? "").length > 0;
+    one.status?.agentPod !== undefined || agents.workers(one.metadata.uid ?? "", "backup").length > 0;
   const running = open
     .filter((one) => one.metadata.uid !== run.metadata.uid && isUnderWay(one))
     .map((one) => asRun(one, one.status?.nodeName ?? null));

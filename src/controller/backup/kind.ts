@@ -14,6 +14,7 @@ import { createMirror, mirror, mirrorRef } from "../catalog/mirror.ts";
 import { deadlineOf } from "../runs/attempt.ts";
 import type { Completion, Preparation, RunKind } from "../runs/run.ts";
 import { waitsForSlot } from "./admission.ts";
+import { withCaptures } from "./captures.ts";
 import { bitmapsAnnotation } from "./newest.ts";
 import { heldMounts, type ReadyWork, workOf } from "./source.ts";
 
@@ -34,6 +35,12 @@ const REASONS: Readonly<Record<string, string>> = {
 /** What a run under way reads from, kept on its pod so that a controller that starts anew knows it. */
 export const sourceAnnotation = "thinstream.dev/source";
 
+interface Kept {
+  readonly underWay: UnderWay;
+  readonly bitmaps: object | null;
+  readonly warnings: readonly string[];
+}
+
 /** Backups as runs. */
 export class BackupKind implements RunKind<VirtualMachineBackup> {
   readonly resource = backups;
@@ -52,26 +59,28 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
   async prepare(run: VirtualMachineBackup, attempt: number, signal: AbortSignal): Promise<Preparation> {
     const access = accessOf(this.#context, run.spec.repositoryRef.name, run.metadata.namespace ?? "");
     if ("refusal" in access) return { kind: "refuse", ...access.refusal, final: false };
+    const { repository } = access;
     const decision = await workOf(this.#context, run, signal);
     if (decision.kind !== "ready") return decision;
     const full = waitsForSlot(this.#context, run, decision.nodeName);
     if (full !== null) return { kind: "wait", reason: "WaitingForSlot", message: full, againInMs: 15_000 };
-    const { repository } = access;
     const held = await this.#hold(run, decision, signal);
     if ("kind" in held) return held;
+    const { work, files, warnings } = await withCaptures(this.#context, { decision, repository }, signal);
+    const kept: Kept = { underWay: decision.underWay, bitmaps: decision.bitmaps, warnings };
     const limit = run.spec.bandwidth ?? repository.spec.limits.uploadBandwidth;
     const objects = agentObjects(
       {
         owner: run,
         attempt,
-        work: decision.work,
+        work,
         repository,
         deadline: deadlineOf({ ...run, status: { ...run.status, startTime: run.status?.startTime ?? this.#context.now().toISOString() } }),
         uploadBytesPerSecond: limit === undefined ? 0 : Math.floor(quantityBytes(limit)),
         nodeName: held.nodeName,
         mounts: held.mounts,
-        files: decision.files,
-        annotations: { [sourceAnnotation]: JSON.stringify({ underWay: decision.underWay, bitmaps: decision.bitmaps }) },
+        files,
+        annotations: { [sourceAnnotation]: JSON.stringify(kept) },
       },
       this.#context.config,
     );
@@ -122,8 +131,9 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     const restorePoint = await this.#mirror(run, result, signal);
     const uploaded = formatBytes(totals?.uploadedBytes ?? 0);
     return {
+      kind: "done",
       message: `restore point ${point.id}: ${LEVELS[point.level]}, ${CONSISTENCIES[point.consistency]}-consistent, ${uploaded} uploaded`,
-      warnings,
+      warnings: [...(this.#sourceOf(run)?.warnings ?? []), ...warnings],
       status: {
         level: LEVELS[point.level],
         consistency: CONSISTENCIES[point.consistency],
@@ -157,10 +167,12 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     return made.metadata.name;
   }
 
-  #sourceOf(run: VirtualMachineBackup): { readonly underWay: UnderWay; readonly bitmaps: object | null } | null {
-    const pod = this.#context.agents.workers(run.metadata.uid ?? "").find(({ metadata }) => metadata.name === run.status?.agentPod?.name);
+  #sourceOf(run: VirtualMachineBackup): Kept | null {
+    const pod = this.#context.agents
+      .workers(run.metadata.uid ?? "", "backup")
+      .find(({ metadata }) => metadata.name === run.status?.agentPod?.name);
     const text = pod?.metadata.annotations?.[sourceAnnotation];
-    return text === undefined ? null : (JSON.parse(text) as { readonly underWay: UnderWay; readonly bitmaps: object | null });
+    return text === undefined ? null : (JSON.parse(text) as Kept);
   }
 
   reasonOf(failure: string): string {

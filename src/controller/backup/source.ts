@@ -1,5 +1,3 @@
-import { createHash } from "node:crypto";
-
 import type { BackupWork, VirtualMachineBackup } from "../../api/index.ts";
 import type { ControllerContext } from "../context.ts";
 import { gatherFacts } from "../kubevirt/gather.ts";
@@ -17,11 +15,14 @@ export interface ReadyWork {
   readonly engine: "LibvirtPull" | "Image";
   readonly nodeName: string | null;
   readonly mounts: readonly HostMount[];
-  readonly files: Readonly<Record<string, string>>;
+  /** The machine whose objects are kept with the point; null for a libvirt domain. */
+  readonly facts: MachineFacts | null;
   /** what the run reads from, for as long as it goes on */
   readonly underWay: { readonly engine: "libvirt"; readonly instanceUid: string; readonly podUid: string } | { readonly engine: "image" };
   /** What the bitmaps rest on now, to be kept with the point; null without KubeVirt. */
   readonly bitmaps: BitmapFacts | null;
+  /** What the run's end has to say besides what the agent says. */
+  readonly warnings: readonly string[];
   /** The claims of a stopped machine, which a holder has to mount. */
   readonly holds: ImageSource | null;
 }
@@ -56,27 +57,28 @@ export async function workOf(context: ControllerContext, run: VirtualMachineBack
   }
   if (decision.kind === "refuse")
     return { ...decision, reason: decision.reason === "NoDisks" ? "DisksNotSupported" : decision.reason, final: false };
-  return machineWork(context, run, { facts, source: decision.source });
+  return machineWork(context, run, { facts, source: decision.source, warnings: decision.warnings });
 }
 
-function machineWork(
-  context: ControllerContext,
-  run: VirtualMachineBackup,
-  { facts, source }: { readonly facts: MachineFacts; readonly source: LibvirtSource | ImageSource },
-): ReadyWork {
+interface Machine {
+  readonly facts: MachineFacts;
+  readonly source: LibvirtSource | ImageSource;
+  readonly warnings: readonly string[];
+}
+
+function machineWork(context: ControllerContext, run: VirtualMachineBackup, { facts, source, warnings }: Machine): ReadyWork {
   const { vm, namespace, name } = facts;
   if (vm === null) throw new TypeError("a machine that is not there has no source");
   const bitmaps = bitmapFacts(vm, facts.vmi, source.disks);
   const doubts = bitmapDoubt(bitmapsOfNewest(context, run), bitmaps, false);
-  const files = { "kubernetes.json": JSON.stringify({ vm, vmi: facts.vmi, claims: facts.claims }) };
   const work = backupWork(run, {
     vm: { name: `${namespace}/${name}`, uid: vm.metadata.uid ?? null },
     source: source.engine === "libvirt" ? launcherSource(source, run.spec.scratch?.directory) : holderSource(source),
     freezeBy: source.engine === "libvirt" ? source.freeze : "none",
     doubted: doubts.length > 0,
-    captures: capturesOf(files),
+    captures: [],
   });
-  const common = { kind: "ready", work, files, bitmaps, nodeName: source.node } as const;
+  const common = { kind: "ready", work, facts, bitmaps, warnings, nodeName: source.node } as const;
   if (source.engine === "image") return { ...common, engine: "Image", mounts: [], underWay: { engine: "image" }, holds: source };
   const underWay = { engine: "libvirt", instanceUid: source.instanceUid, podUid: source.podUid } as const;
   return { ...common, engine: "LibvirtPull", mounts: source.mounts, underWay, holds: null };
@@ -119,13 +121,10 @@ function domainWork(
     engine: "LibvirtPull",
     nodeName,
     mounts,
-    files: {},
+    facts: null,
     underWay: { engine: "image" },
     bitmaps: null,
+    warnings: [],
     holds: null,
   };
-}
-
-function capturesOf(files: Readonly<Record<string, string>>): BackupWork["captures"] {
-  return Object.entries(files).map(([name, text]) => ({ name, digest: `sha256:${createHash("sha256").update(text).digest("hex")}` }));
 }

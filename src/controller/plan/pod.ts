@@ -199,13 +199,13 @@ function userOf({ mounts }: AgentPod): object {
 }
 
 /**
- * What a container may do. Sockets and images belong to QEMU's user (107), mode 0700 and 0660: DAC_OVERRIDE opens them. A restore gives its
- * files to that user: CHOWN and FOWNER. A block device that the agent itself opens needs the container to be privileged, for no smaller
+ * What a container may do. Sockets and images belong to QEMU's user (107), mode 0700 and 0660: DAC_OVERRIDE opens them. A backup gives its socket's
+ * and scratch's directory to that user, a restore its files: CHOWN, and FOWNER for their modes. A block device that the agent itself opens needs the container to be privileged, for no smaller
  * right lets a pod open a device of the node.
  */
 function containerSecurity(pod: AgentPod): object {
   if (opensDevices(pod)) return { privileged: true, readOnlyRootFilesystem: true };
-  const add = pod.mounts.length === 0 ? [] : ["DAC_OVERRIDE", ...(pod.work === "restore" ? ["CHOWN", "FOWNER"] : [])];
+  const add = pod.mounts.length === 0 ? [] : ["DAC_OVERRIDE", "CHOWN", "FOWNER"];
   return {
     privileged: false,
     allowPrivilegeEscalation: false,

@@ -1,5 +1,5 @@
-import { parseAgentResult, type AgentResult, ContractError } from "../../api/index.ts";
 import { applyStatus } from "../../kube/index.ts";
+import { resultOf } from "../agents/result.ts";
 import type { ControllerContext, Reconcile } from "../context.ts";
 import { type PodState, podState } from "../dispatch/pod-state.ts";
 import type { Pod } from "../kinds.ts";
@@ -50,7 +50,7 @@ export class RunReconciler {
 
   async #step(run: RunResource, signal: AbortSignal): Promise<Again> {
     const { agents, now } = this.#context;
-    const { current, over, next } = attemptsOf(run, agents.workers(run.metadata.uid ?? ""));
+    const { current, over, next } = attemptsOf(run, agents.workers(run.metadata.uid ?? "", this.#kind.work));
     for (const pod of over) await agents.removePod(pod, signal);
     if (current !== null) return await this.#look(run, current, signal);
     const named = run.status?.agentPod;
@@ -75,7 +75,7 @@ export class RunReconciler {
       return { againInMs: Math.min(60_000, untilDeadline) };
     }
     if (prepared.kind === "wait") {
-      await this.#write(run, (latest) => waiting(latest, prepared, { now }), signal);
+      await this.#write(run, (latest) => ({ ...waiting(latest, prepared, { now }), ...prepared.status }), signal);
       return { againInMs: Math.min(prepared.againInMs, untilDeadline) };
     }
     if (prepared.kind === "done") {
@@ -175,10 +175,11 @@ export class RunReconciler {
     signal: AbortSignal,
   ): Promise<Again> {
     const at = finishedAt === null ? this.#context.now() : new Date(finishedAt);
-    const result = read(message);
+    const result = resultOf(message);
     if (result.outcome === "Failed") return await this.#attemptFailed(run, pod, { ...result, at }, signal);
     const completion = await this.#kind.completed(run, result, signal);
-    if (completion === null) return { againInMs: 1000 };
+    if (completion.kind === "failed") return await this.#attemptFailed(run, pod, { ...completion, at: this.#context.now() }, signal);
+    if (completion.kind === "wait") return await this.#notYet(run, pod, completion, signal);
     await this.#write(run, (latest) => succeeded(latest, { ...completion, at }, { now: this.#context.now() }), signal);
     this.#say(
       run,
@@ -188,6 +189,19 @@ export class RunReconciler {
     );
     await this.#context.agents.removePod(pod, signal);
     return undefined;
+  }
+
+  /** The agent is done, and what follows is not: not for longer than the run has. */
+  async #notYet(
+    run: RunResource,
+    pod: Pod,
+    saying: { readonly reason: string; readonly message: string },
+    signal: AbortSignal,
+  ): Promise<Again> {
+    const now = this.#context.now();
+    if (now >= deadlineOf(run)) return await this.#end(run, pod, overdue(run, now, saying.message), signal);
+    await this.#write(run, (latest) => waiting(latest, saying, { now }), signal);
+    return { againInMs: 1000 };
   }
 
   async #attemptFailed(run: RunResource, pod: Pod | null, failure: Failure, signal: AbortSignal): Promise<Again> {
@@ -228,15 +242,6 @@ export class RunReconciler {
 
   #say(run: RunResource, type: "Normal" | "Warning", reason: string, note: string): void {
     this.#context.events.record(run, { type, reason, action: this.#kind.words.action, note });
-  }
-}
-
-function read(message: string): AgentResult {
-  try {
-    return parseAgentResult(message);
-  } catch (thrown) {
-    if (!(thrown instanceof ContractError)) throw thrown;
-    return { version: 1, outcome: "Failed", reason: "Internal", message: thrown.message, retryable: true };
   }
 }
 

@@ -28,13 +28,18 @@ export interface RunResource extends KubeObject {
 export type Preparation =
   /** Nothing can be done before somebody changes something; final where no change could help. */
   | { readonly kind: "refuse"; readonly reason: string; readonly message: string; readonly final: boolean }
-  | { readonly kind: "wait"; readonly reason: string; readonly message: string; readonly againInMs: number }
+  | { readonly kind: "wait"; readonly reason: string; readonly message: string; readonly againInMs: number; readonly status?: object }
   /** Done without an agent. */
   | { readonly kind: "done"; readonly reason: string; readonly message: string; readonly status: object }
   | { readonly kind: "start"; readonly objects: AgentObjects; readonly nodeName: string | null; readonly status: object };
 
-/** What is left to say of a run whose agent succeeded; null where more is to be done first. */
-export type Completion = { readonly message: string; readonly warnings: readonly string[]; readonly status: object } | null;
+/** What is left to say of a run whose agent succeeded. */
+export type Completion =
+  | { readonly kind: "done"; readonly message: string; readonly warnings: readonly string[]; readonly status: object }
+  /** More is to be done first. */
+  | { readonly kind: "wait"; readonly reason: string; readonly message: string }
+  /** The agent's work was in vain. */
+  | { readonly kind: "failed"; readonly reason: string; readonly message: string; readonly retryable: boolean };
 
 /** What makes backups and restores different. */
 export interface RunKind<T extends RunResource = RunResource> {

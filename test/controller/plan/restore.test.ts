@@ -67,7 +67,7 @@ describe("a new machine", () => {
     expect(plan.warnings).toEqual([
       "disk extra was plugged into the running machine; it is a permanent disk of the restored one",
       "the machine's TPM and EFI state begins anew: a restore point has its disks alone",
-      "the Secret shop/ssh was not there when the machine was backed up, so it is not restored: make it before the machine starts",
+      "the Secret shop/ssh is not in the restore point, so it is not restored: make it before the machine starts",
     ]);
   });
 

@@ -28,9 +28,7 @@ export function configWarnings({ objects, missing, namespace }: Bundle, wish: Re
   const networks = objects.filter(({ kind }) => kind === "NetworkAttachmentDefinition").map((object) => away(keyOfObject(object)));
   const missingNetworks = missing.filter((key) => key.startsWith("NetworkAttachmentDefinition/")).map(away);
   return [
-    ...lost.map(
-      (key) => `${title(key)} was not there when the machine was backed up, so it is not restored: make it before the machine starts`,
-    ),
+    ...lost.map((key) => `${title(key)} is not in the restore point, so it is not restored: make it before the machine starts`),
     ...[...networks, ...missingNetworks]
       .filter((key) => !existing.has(key))
       .map((key) => `${title(key)} is not there: networks are not restored, so make it before the machine starts`),

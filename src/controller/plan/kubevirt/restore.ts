@@ -26,7 +26,8 @@ type Disk = PointFacts["disks"][number];
  * request, so a restore that was interrupted goes on where it was.
  */
 export function planRestore(wish: RestoreWish, point: PointFacts, target: TargetFacts): RestoreDecision {
-  if (target.vm?.metadata.annotations?.[restoredAnnotation] === wish.uid) return { kind: "restored" };
+  const decided = decideExisting(wish, target.vm);
+  if (decided !== null) return decided;
   try {
     return planFrom({
       wish,
@@ -38,6 +39,21 @@ export function planRestore(wish: RestoreWish, point: PointFacts, target: Target
     if (error instanceof RestoreStop) return error.decision;
     throw error;
   }
+}
+
+/** What follows from a machine that is there already, whatever the restore point has; null where that is not enough to know. */
+export function decideExisting(
+  wish: RestoreWish,
+  vm: VirtualMachine | null,
+): Exclude<RestoreDecision, { readonly kind: "restore" }> | null {
+  if (vm === null) return null;
+  const { annotations = {} } = vm.metadata;
+  if (annotations[restoredAnnotation] === wish.uid) return { kind: "restored" };
+  if (annotations[restoreAnnotation] === wish.uid || wish.existing === "Replace") return null;
+  const title = `the VirtualMachine ${wish.namespace}/${wish.name}`;
+  if (wish.existing === "Skip") return { kind: "skip", message: `${title} is there already` };
+  const message = `${title} is there already: restore under another name, or set existing to Replace to overwrite its disks`;
+  return { kind: "refuse", reason: "TargetExists", message };
 }
 
 function planFrom(context: ClaimContext): RestoreDecision {
@@ -68,13 +84,6 @@ function chooseDisks({ wish, point }: ClaimContext): readonly Disk[] {
 function planReplace(context: ClaimContext, vm: VirtualMachine, original: VirtualMachine): RestoreDecision {
   const { wish, target } = context;
   const title = `the VirtualMachine ${wish.namespace}/${wish.name}`;
-  if (wish.existing === "Skip") return { kind: "skip", message: `${title} is there already` };
-  if (wish.existing === "Fail") {
-    throw refusal(
-      "TargetExists",
-      `${title} is there already: restore under another name, or set existing to Replace to overwrite its disks`,
-    );
-  }
   if ((target.vmi !== null && !isFinal(target.vmi)) || wantsToRun({ vm, vmi: target.vmi })) {
     throw refusal("TargetRunning", `${title} runs, or is to run: stop it, and the restore begins`);
   }
