@@ -55,6 +55,7 @@ describe.skipIf(skipWithout("cluster"))("the chart, rendered", () => {
       maxAgents: 50,
       syncSeconds: 600,
       agentPort: 9443,
+      metricsPort: 8080,
       agent: {
         priorityClassName: null,
         serviceAccount: "ts-thinstream-agent",
@@ -120,8 +121,8 @@ describe.skipIf(skipWithout("cluster"))("the chart, rendered", () => {
     expect(new Set(sums).size).toBe(2);
   });
 
-  test("has probes and a metrics Service only where the image answers them", async () => {
-    const without = await render();
+  test("has probes and a metrics Service unless they are not wanted", async () => {
+    const without = await render({ endpoints: { enabled: false } });
     expect((the(without, "Deployment") as Deployment).spec.template.spec.containers[0].livenessProbe).toBeUndefined();
     expect(without.filter(({ kind }) => kind === "Service")).toEqual([]);
     const objects = await render(everything);
@@ -213,7 +214,11 @@ describe.skipIf(skipWithout("cluster"))("values that are refused", () => {
       /additional properties 'keepDayly' not allowed/,
     ],
     ["a name that is none", { policies: { Nightly_1: policy } }, /invalid propertyName 'Nightly_1'/],
-    ["metrics that nobody serves", { serviceMonitor: { enabled: true } }, /serviceMonitor.enabled needs endpoints.enabled/],
+    [
+      "metrics that nobody serves",
+      { endpoints: { enabled: false }, serviceMonitor: { enabled: true } },
+      /serviceMonitor.enabled needs endpoints.enabled/,
+    ],
     ["no image", { image: { repository: "" } }, /image.repository is empty: no image is published/],
   ])("%s", async (_, values, words) => {
     await expect(render(values)).rejects.toThrow(words);
