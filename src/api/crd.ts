@@ -1,38 +1,62 @@
+import { createHash } from "node:crypto";
 import type { TSchema } from "typebox";
 import { apiVersion, group, type Kind, version } from "./kind.ts";
 
 /** A JSON value, as YAML takes it. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
+/** Annotation of our CustomResourceDefinitions: a hash of what they define, by which an old one is told from one of today. */
+export const definitionAnnotation = "thinstream.dev/definition";
+
+export interface CustomResourceDefinition {
+  readonly [key: string]: Json;
+  readonly metadata: {
+    readonly name: string;
+    readonly labels: Readonly<Record<string, string>>;
+    readonly annotations: Readonly<Record<string, string>>;
+  };
+  readonly spec: { readonly [key: string]: Json };
+}
+
 /** The CustomResourceDefinition of a kind. */
-export function customResourceDefinition(kind: Kind): { readonly [key: string]: Json } {
-  const { plural, scope } = kind;
+export function customResourceDefinition(kind: Kind): CustomResourceDefinition {
+  const spec = specOf(kind);
+  const digest = createHash("sha256").update(JSON.stringify(spec)).digest("hex").slice(0, 16);
   return {
     apiVersion: "apiextensions.k8s.io/v1",
     kind: "CustomResourceDefinition",
-    metadata: { name: `${plural}.${group}` },
-    spec: {
-      group,
-      names: {
-        kind: kind.kind,
-        listKind: `${kind.kind}List`,
-        plural,
-        singular: kind.kind.toLowerCase(),
-        shortNames: [kind.shortName],
-        categories: ["thinstream"],
-      },
-      scope,
-      versions: [
-        {
-          name: version,
-          served: true,
-          storage: true,
-          subresources: { status: {} },
-          additionalPrinterColumns: kind.columns.map((column) => ({ ...column })),
-          schema: { openAPIV3Schema: objectSchema(kind) },
-        },
-      ],
+    metadata: {
+      name: `${kind.plural}.${group}`,
+      labels: { "app.kubernetes.io/name": "thinstream" },
+      annotations: { [definitionAnnotation]: digest },
     },
+    spec,
+  };
+}
+
+function specOf(kind: Kind): { readonly [key: string]: Json } {
+  const { plural, scope } = kind;
+  return {
+    group,
+    names: {
+      kind: kind.kind,
+      listKind: `${kind.kind}List`,
+      plural,
+      singular: kind.kind.toLowerCase(),
+      shortNames: [kind.shortName],
+      categories: ["thinstream"],
+    },
+    scope,
+    versions: [
+      {
+        name: version,
+        served: true,
+        storage: true,
+        subresources: { status: {} },
+        additionalPrinterColumns: kind.columns.map((column) => ({ ...column })),
+        schema: { openAPIV3Schema: objectSchema(kind) },
+      },
+    ],
   };
 }
 

@@ -10,7 +10,7 @@ export const kinds: readonly Kind[] = [backupRepository, backupPolicy, virtualMa
 
 export type { LabelSelector } from "./common.ts";
 export * from "./conditions.ts";
-export { customResourceDefinition, type Json } from "./crd.ts";
+export { type CustomResourceDefinition, customResourceDefinition, definitionAnnotation, type Json } from "./crd.ts";
 export { cronMacros, cronPattern } from "./cron.ts";
 export { apiVersion, type Column, group, type Kind, type ObjectMeta, type OwnerReference, type Resource, version } from "./kind.ts";
 export * from "./names.ts";

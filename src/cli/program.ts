@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { parseBytes } from "../lib/bytes.ts";
 import { errorText } from "../lib/errors.ts";
 import type { AgentFlags } from "./commands/agent.ts";
+import type { ApplyCrdsFlags } from "./commands/apply-crds.ts";
 import type { ControllerFlags } from "./commands/controller.ts";
 import type { BackupFlags } from "./commands/backup.ts";
 import type { ForgetFlags } from "./commands/forget.ts";
@@ -16,6 +17,7 @@ type Work<F> = (flags: F, context: Context) => Promise<Outcome>;
 /** The work of every command, loaded when it is chosen: most of what one needs the others do not. */
 const works = {
   agent: async () => (await import("./commands/agent.ts")).agent,
+  applyCrds: async () => (await import("./commands/apply-crds.ts")).applyCrds,
   backup: async () => (await import("./commands/backup.ts")).backup,
   check: async () => (await import("./commands/check.ts")).check,
   controller: async () => (await import("./commands/controller.ts")).controller,
@@ -60,6 +62,10 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
   plain<ControllerFlags>("controller", "watch the custom resources and carry out what they ask for (docs/operator.md)", works.controller)
     .requiredOption("--config <file>", "its configuration, as the chart writes it")
     .option("--kubeconfig <file>", "of the cluster; else KUBECONFIG, the pod's service account, ~/.kube/config");
+  plain<ApplyCrdsFlags>("apply-crds", "bring the cluster's custom resource definitions to this version's", works.applyCrds).option(
+    "--kubeconfig <file>",
+    "of the cluster; else KUBECONFIG, the pod's service account, ~/.kube/config",
+  );
   plain<object>("hold", "keep this pod's volumes mounted until SIGTERM", works.hold);
   return root;
 }

@@ -39,6 +39,8 @@ export interface WriteOptions extends CallOptions {
   readonly dryRun?: boolean;
   /** e.g. `status` */
   readonly subresource?: string;
+  /** In whose name it is written; default `thinstream`. */
+  readonly fieldManager?: string;
   /** What becomes of fields the server does not know; default `Strict`: they are an error. */
   readonly fieldValidation?: "Strict" | "Warn" | "Ignore";
 }
@@ -228,8 +230,8 @@ export class KubeClient {
     options: WriteOptions,
     type: string = "application/json",
   ): Promise<T> {
-    const { dryRun = false, fieldValidation = "Strict" } = options;
-    const parameters = { fieldManager: FIELD_MANAGER, fieldValidation, dryRun: dryRun ? "All" : undefined, force };
+    const { dryRun = false, fieldValidation = "Strict", fieldManager = FIELD_MANAGER } = options;
+    const parameters = { fieldManager, fieldValidation, dryRun: dryRun ? "All" : undefined, force };
     const headers = { "content-type": type };
     return await this.#json<T>({ ...call, path: call.path + query(parameters), headers }, options);
   }

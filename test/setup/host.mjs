@@ -17,6 +17,8 @@ const PACKAGES = [
   "nbdkit",
   "time",
   "util-linux",
+  // Argo CD's health checks are Lua.
+  "lua5.4",
 ];
 
 export async function ensureHost() {
