@@ -4,6 +4,9 @@ import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import type { RestoreRequest, VirtualMachineBackup } from "../../src/api/index.ts";
+import { captureMachine } from "../../src/controller/kubevirt/capture.ts";
+import { gatherFacts } from "../../src/controller/kubevirt/gather.ts";
+import { connectKube } from "../../src/kube/index.ts";
 import { type Repo, World } from "../acceptance/world.ts";
 import { applyKubeVirt, ControlPlane } from "../cluster/index.ts";
 import { skipWithout } from "../lab/index.ts";
@@ -107,6 +110,15 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a stopped virtual machine
     return (await plane.admin.kubectl(["get", "pods", "-n", namespace, "-l", "thinstream.dev/work", "-o", "name"])).trim();
   }
 
+  /** While the point is read, the volumes are held, the disks are written, the machine is made; wherever it is by then. */
+  async function killAndStart(after: readonly number[]): Promise<void> {
+    for (const ms of after) {
+      await new Promise((resolve) => setTimeout(resolve, ms));
+      await operator.stop("SIGKILL");
+      await operator.start();
+    }
+  }
+
   function fromPoint(): object {
     return { repository: { name: "main", vm: { name: "web" } } };
   }
@@ -168,6 +180,30 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a stopped virtual machine
     expect(`${await podsOf(SHOP)}${await podsOf(NAMESPACE)}`).toBe("");
   });
 
+  test("is restored once by controllers that are killed", async () => {
+    await plane.admin.apply([request("twin", fromPoint(), { name: "web-twin" })]);
+    await killAndStart([300, 200, 300, 400, 600, 900]);
+    const end = await ended("rr", "twin");
+    expect(end, operator.log.slice(-6000)).toMatchObject({ status: "True", reason: "Completed" });
+    expect((await plane.admin.get<RestoreRequest>("rr", "twin", "-n", SHOP)).status?.attempts).toBe(1);
+    expect(digest(await diskOf("web-twin-root"))).toBe(content.root);
+    expect(digest(await diskOf("web-twin-data"))).toBe(content.data);
+    expect((await machine("web-twin")).spec.runStrategy).toBe("Halted");
+  });
+
+  test("is kept without its Secrets where the repository is not encrypted", async () => {
+    const client = await connectKube({ kubeconfig: plane.admin.kubeconfig });
+    const signal = AbortSignal.timeout(30_000);
+    const facts = await gatherFacts(client, { namespace: SHOP, name: "web" }, signal);
+    const open = await captureMachine(client, facts, { encrypted: false, signal });
+    const closed = await captureMachine(client, facts, { encrypted: true, signal });
+    client.close();
+    const secret = btoa("#cloud-config of web");
+    expect([open.text.includes(secret), closed.text.includes(secret)]).toEqual([false, true]);
+    expect(open.warnings).toEqual(["not kept, for the repository is not encrypted: Secret/shop/user-data"]);
+    expect(closed.warnings).toEqual([]);
+  });
+
   test("is left alone where it is there and existing is Fail, or Skip", async () => {
     const source = fromPoint();
     await plane.admin.apply([request("again", source, { name: "web" }), request("skip", source, { name: "web", existing: "Skip" })]);
@@ -193,12 +229,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a stopped virtual machine
     );
     expect(stalls.message).toBe("the VirtualMachine shop/web runs, or is to run: stop it, and the restore begins");
     await plane.admin.kubectl(["patch", "vm", "web", "-n", SHOP, "--type=merge", "-p", '{"spec":{"runStrategy":"Manual"}}']);
-    // While the point is read, the volumes are held, and the disks are written; wherever it is by then.
-    for (const ms of [0, 500, 1_000, 1_500]) {
-      await new Promise((resolve) => setTimeout(resolve, ms));
-      await operator.stop("SIGKILL");
-      await operator.start();
-    }
+    await killAndStart([0, 500, 1_000, 1_500]);
     const end = await ended("rr", "undo");
     expect(end, operator.log.slice(-6000)).toMatchObject({ status: "True", reason: "Completed" });
     expect(digest(await diskOf("web-root"))).toBe(content.root);
