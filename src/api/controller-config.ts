@@ -32,6 +32,8 @@ const schema = record({
   syncSeconds: seconds,
   /** port that agents answer the controller on */
   agentPort: Type.Integer({ minimum: 1024, maximum: 65_535 }),
+  /** port of `/healthz`, `/readyz` and `/metrics`; default 8080 */
+  metricsPort: Type.Optional(Type.Integer({ minimum: 1024, maximum: 65_535 })),
   agent: record({
     priorityClassName: Type.Union([name, Type.Null()]),
     serviceAccount: Type.Union([name, Type.Null()]),

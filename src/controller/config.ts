@@ -12,6 +12,8 @@ export interface ControllerConfig {
   readonly kubeletRoot: string;
   /** Port that agents answer the controller on. */
   readonly agentPort: number;
+  /** Port of `/healthz`, `/readyz` and `/metrics`. */
+  readonly metricsPort: number;
   /** Backups at a time in the whole cluster. */
   readonly maxAgents: number;
   /** milliseconds between two readings of a repository's catalog */

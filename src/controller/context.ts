@@ -1,10 +1,11 @@
 import type { BackupPolicy, BackupRepository, RestorePoint, RestoreRequest, VirtualMachineBackup } from "../api/index.ts";
-import type { EventRecorder, Informer, KubeClient, KubeObject } from "../kube/index.ts";
+import type { EventRecorder, Informer, KubeClient, KubeObject, Lister } from "../kube/index.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { Agents } from "./agents/agents.ts";
 import type { ControllerConfig } from "./config.ts";
 import type { Loose, Pod } from "./kinds.ts";
 import type { Pace } from "./pace.ts";
+import type { RunFigures } from "./serve/run-figures.ts";
 
 /** Copies of the cluster's objects that follow it. KubeVirt's are absent where KubeVirt is. */
 export interface Caches {
@@ -20,6 +21,11 @@ export interface Caches {
   readonly instances: Informer<Loose> | null;
 }
 
+type ListerOf<Cache> = Cache extends Informer<infer T> ? { readonly lister: Lister<T> } : null;
+
+/** What the caches know, for those who only look. */
+export type Listers = { readonly [Kind in keyof Caches]: ListerOf<Caches[Kind]> };
+
 /** What every reconciler works with. */
 export interface ControllerContext {
   readonly client: KubeClient;
@@ -30,6 +36,8 @@ export interface ControllerContext {
   readonly log: Logger;
   readonly now: () => Date;
   readonly pace: Pace;
+  /** What is counted for `/metrics`. */
+  readonly figures: RunFigures;
   /** Aborts when this controller leads no longer. */
   readonly leadership: () => AbortSignal;
 }

@@ -12,6 +12,9 @@ import { PolicyReconciler } from "./policy/reconciler.ts";
 import { RestorePointReconciler } from "./points/reconciler.ts";
 import { RestoreKind } from "./restore/kind.ts";
 import { RunReconciler } from "./runs/reconciler.ts";
+import { conditionOf, isDone } from "./said.ts";
+import { Endpoints } from "./serve/endpoints.ts";
+import { Standing } from "./serve/standing.ts";
 
 export interface ControllerOptions {
   readonly client: KubeClient;
@@ -31,8 +34,21 @@ interface Parts {
 
 /** Runs the controller until `signal` aborts: follows the cluster at once, acts only while it leads. Rejects when leadership is lost. */
 export async function runController(options: ControllerOptions): Promise<void> {
+  const { client, config, log, signal, now = () => new Date() } = options;
+  const standing = new Standing(client, signal, now);
+  const endpoints = await Endpoints.open(config.metricsPort, standing, log);
+  try {
+    await follow(options, standing);
+  } finally {
+    // To the very end of the drain: not ready since `signal` aborted, alive and telling until all is done.
+    await endpoints.close();
+  }
+}
+
+async function follow(options: ControllerOptions, standing: Standing): Promise<void> {
   const { client, config, log, signal } = options;
   const caches = await makeCaches(client, log, signal);
+  standing.follows(caches);
   const all = Object.values(caches).filter((informer): informer is Informer<KubeObject> => informer !== null);
   const stop = new AbortController();
   const following = all.map(async (informer) => await informer.run(stop.signal));
@@ -44,20 +60,36 @@ export async function runController(options: ControllerOptions): Promise<void> {
       identity: config.identity,
       logger: log,
     });
-    await election.run(signal, async (leadership) => await lead(options, caches, leadership));
+    await election.run(signal, async (leadership) => await lead(options, { caches, standing }, leadership));
   } finally {
     stop.abort();
     await Promise.allSettled(following);
   }
 }
 
-async function lead(options: ControllerOptions, caches: Caches, leadership: AbortSignal): Promise<void> {
+async function lead(
+  options: ControllerOptions,
+  { caches, standing }: { readonly caches: Caches; readonly standing: Standing },
+  leadership: AbortSignal,
+): Promise<void> {
   const { client, config, log, now = () => new Date() } = options;
   const events = new EventRecorder(client, { controller: "thinstream.dev/controller", instance: config.identity, logger: log });
   const queues: Record<string, WorkQueue> = {};
   const toRun = (uid: string): void => wake(queues, caches.agentPods.lister.byIndex(BY_RUN, uid)[0]);
   const agents = new Agents({ client, pods: caches.agentPods, namespace: config.namespace, onProgress: toRun, log });
-  const context: ControllerContext = { client, caches, agents, events, config, log, now, pace: new Pace(), leadership: () => leadership };
+  const figures = standing.metrics.runs;
+  const context: ControllerContext = {
+    client,
+    caches,
+    agents,
+    events,
+    config,
+    log,
+    now,
+    pace: new Pace(),
+    figures,
+    leadership: () => leadership,
+  };
   const add = (name: string, workers: number, reconcile: Reconcile): void => {
     queues[name] = new WorkQueue({ name, workers, work: reconcile, logger: log });
   };
@@ -67,7 +99,7 @@ async function lead(options: ControllerOptions, caches: Caches, leadership: Abor
   const wakeRepository = (name: string): void => queues["BackupRepository"]?.addAfter(name, 1000);
   add("RestorePoint", 4, new RestorePointReconciler(context, wakeRepository).reconcile);
   add("BackupPolicy", 2, new PolicyReconciler(context).reconcile);
-  const unsubscribe = subscribe({ queues, caches });
+  const unsubscribe = [...subscribe({ queues, caches }), standing.leads(Object.values(queues))];
   try {
     options.onLeading?.();
     await Promise.all(Object.values(queues).map(async (queue) => await queue.run(leadership)));
@@ -89,6 +121,14 @@ function subscribe({ queues, caches }: Parts): readonly (() => void)[] {
     each(caches.backups, policyOf),
     each(caches.restores, to("RestoreRequest")),
     each(caches.repositories, to("BackupRepository")),
+    // What waits for a repository goes on as soon as it can.
+    caches.repositories.subscribe({
+      updated: (before, repository) => {
+        if (conditionOf(before, "Ready")?.status === conditionOf(repository, "Ready")?.status) return;
+        for (const run of caches.backups.lister.list())
+          if (run.spec.repositoryRef.name === repository.metadata.name && !isDone(run)) to("VirtualMachineBackup")(run);
+      },
+    }),
     each(caches.policies, to("BackupPolicy")),
     each(caches.points, to("RestorePoint")),
     each(caches.agentPods, (pod) => wake(queues, pod)),

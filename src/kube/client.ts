@@ -10,7 +10,7 @@ import {
   objectPath,
   resourceName,
 } from "./object.ts";
-import { type Call, type CallOptions, type RequestOptions, Requests, parseAnswer } from "./requests.ts";
+import { type Answers, type Call, type CallOptions, type RequestOptions, Requests, parseAnswer } from "./requests.ts";
 import { type WatchEvent, watchEvents } from "./watch-stream.ts";
 
 /** Who we are in `metadata.managedFields`. */
@@ -80,6 +80,11 @@ export class KubeClient {
   constructor(credentials: Credentials, options: RequestOptions = {}) {
     this.namespace = credentials.namespace;
     this.#requests = new Requests(credentials, options);
+  }
+
+  /** What the server answered so far, for metrics. */
+  get answers(): readonly Answers[] {
+    return this.#requests.answers;
   }
 
   /** Closes the connections at rest; calls that still run are not hurt. */

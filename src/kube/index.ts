@@ -3,7 +3,7 @@ export { connectKube } from "./connect.ts";
 export type { ConnectOptions } from "./connect.ts";
 export { KubeClient } from "./client.ts";
 export type { DeleteOptions, ListPage, LogOptions, Selection, WatchOptions, WriteOptions } from "./client.ts";
-export type { CallOptions } from "./requests.ts";
+export type { Answers, CallOptions } from "./requests.ts";
 export type { Lane, RateLimits } from "./rate-limiter.ts";
 export type { WatchEvent } from "./watch-stream.ts";
 export { KubeError, isKubeError } from "./errors.ts";

@@ -31,6 +31,14 @@ export interface Call extends Omit<Exchange, "signal"> {
   readonly maxBytes?: number;
 }
 
+/** Requests that were answered alike, since the start; for metrics. */
+export interface Answers {
+  readonly verb: Exchange["method"];
+  /** HTTP status; null: there was no answer */
+  readonly code: number | null;
+  readonly count: number;
+}
+
 const MAX_ANSWER = 64 * 1024 * 1024;
 /** Requests of the urgent and of the low lane on their way at once, each. */
 const FEW = 4;
@@ -41,6 +49,7 @@ export class Requests {
   readonly #limiter: RateLimiter;
   readonly #slots: Readonly<Record<Lane, Semaphore>>;
   readonly #timeoutMs: number;
+  readonly #answers = new Map<string, Answers>();
 
   constructor(credentials: Credentials, options: RequestOptions = {}) {
     const { timeoutMs = 30_000, concurrency = 32, qps = 50, burst = 100, userAgent = "thinstream" } = options;
@@ -78,7 +87,7 @@ export class Requests {
     const during = anySignal(late.signal, signal);
     try {
       return await withTimeout({ ms: timeoutMs, what: "the API server's answer", signal }, async () =>
-        accepted(call, await this.#transport.send({ ...call, signal: during })),
+        accepted(call, await this.#send({ ...call, signal: during })),
       );
     } catch (thrown) {
       late.abort(thrown);
@@ -87,8 +96,26 @@ export class Requests {
     }
   }
 
+  /** What the server answered so far, by verb and status. A retry counts again. */
+  get answers(): readonly Answers[] {
+    return [...this.#answers.values()];
+  }
+
   close(): void {
     this.#transport.close();
+  }
+
+  async #send(exchange: Exchange): Promise<IncomingMessage> {
+    let code: number | null = null;
+    try {
+      const answer = await this.#transport.send(exchange);
+      code = answer.statusCode ?? null;
+      return answer;
+    } finally {
+      const { method: verb } = exchange;
+      const key = `${verb} ${code}`;
+      this.#answers.set(key, { verb, code, count: (this.#answers.get(key)?.count ?? 0) + 1 });
+    }
   }
 
   async #attempt(
@@ -97,7 +124,7 @@ export class Requests {
   ): Promise<string> {
     await this.#limiter.take(lane, signal);
     return await withTimeout({ ms: timeoutMs, what: "the API server's answer", signal }, async (inTime) => {
-      const answer = await this.#transport.send({ ...call, signal: inTime });
+      const answer = await this.#send({ ...call, signal: inTime });
       return await readText(await accepted(call, answer), call.maxBytes ?? MAX_ANSWER);
     });
   }

@@ -83,6 +83,22 @@ describe("on the wire, a client", () => {
     expect(patient.counts().requests).toBe(1);
   });
 
+  test("counts what it was answered, by verb and status, retries and silence too", async () => {
+    const { client, get } = await serve((response, { method }, count) => {
+      if (method === "DELETE") response.destroy();
+      else if (count === 1) response.writeHead(429, { "retry-after": "1" }).end();
+      else response.end(thing);
+    });
+    await get();
+    await get();
+    await failureOf(client.delete(things, { name: "a" }));
+    expect(client.answers).toEqual([
+      { verb: "GET", code: 429, count: 1 },
+      { verb: "GET", code: 200, count: 2 },
+      { verb: "DELETE", code: null, count: 1 },
+    ]);
+  });
+
   test("keeps nothing of a call that is over, on a signal that lasts", async () => {
     const { client } = await serve((response) => response.end(thing), { qps: 1e6, burst: 1e6 });
     const { signal } = new AbortController();

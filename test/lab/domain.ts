@@ -10,10 +10,18 @@ import { rawCopy } from "./images.ts";
 import type { LibvirtLab } from "./libvirt.ts";
 import { needTier, tierPath } from "./tiers.ts";
 
-/** A domain of a lab libvirt. Nothing is started until `start()`. */
-export interface LabDomain {
-  readonly lab: LibvirtLab;
+/** What it takes to do to a domain what its guest could. */
+export interface GuestDomain {
+  readonly lab: Pick<LibvirtLab, "virsh">;
   readonly name: string;
+  readonly spec: Pick<DomainSpec, "disks">;
+  /** The file that QEMU's output goes to. */
+  readonly qemuLog: string;
+}
+
+/** A domain of a lab libvirt. Nothing is started until `start()`. */
+export interface LabDomain extends GuestDomain {
+  readonly lab: LibvirtLab;
   readonly uuid: string;
   readonly spec: DomainSpec;
   /** As it was defined. */
@@ -48,6 +56,7 @@ export async function defineDomain(lab: LibvirtLab, spec: DomainSpec): Promise<L
     uuid,
     spec,
     xml,
+    qemuLog: join(lab.dir, "fs/log/qemu", `${spec.name}.log`),
     start: async () => {
       shell?.close();
       if (spec.guest !== true) {
@@ -96,12 +105,12 @@ export async function defineXml(lab: LibvirtLab, xml: string): Promise<void> {
 }
 
 /** A human monitor command to a running domain's QEMU; what it printed. @throws LabError */
-export async function hmp(domain: LabDomain, command: string): Promise<string> {
+export async function hmp(domain: GuestDomain, command: string): Promise<string> {
   return (await domain.lab.virsh("qemu-monitor-command", domain.name, "--hmp", command)).trim();
 }
 
 /** QEMU's name for the block backend that the guest sees as this disk. */
-export function qdevPath(domain: LabDomain, diskName: string): string {
+export function qdevPath(domain: GuestDomain, diskName: string): string {
   const disk = domain.spec.disks.find(({ name }) => name === diskName);
   if (disk === undefined) throw new LabError(`domain ${domain.name} has no disk ${diskName}`);
   const { alias = defaultAlias(disk) } = disk;
@@ -118,10 +127,10 @@ function defaultAlias(disk: DiskSpec): string {
  * `write -P 0xaa 0 1M`, `write -z -u 1M 64k`, `discard 2M 1M`, `flush`. Bitmaps see it as they see a guest's write.
  * @throws LabError when QEMU refuses or fails the command
  */
-export async function writeAsGuest(domain: LabDomain, diskName: string, ...commands: readonly string[]): Promise<void> {
+export async function writeAsGuest(domain: GuestDomain, diskName: string, ...commands: readonly string[]): Promise<void> {
   const device = qdevPath(domain, diskName);
   // QEMU prints what qemu-io says, errors included, only to its own output: the domain's log.
-  const log = join(domain.lab.dir, "fs/log/qemu", `${domain.name}.log`);
+  const log = domain.qemuLog;
   for (const command of commands) {
     const before = statSync(log).size;
     const refused = await hmp(domain, `qemu-io -d ${device} "${command}"`);

@@ -1,6 +1,6 @@
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { LabError, run } from "../lab/index.ts";
@@ -42,6 +42,8 @@ export interface ContainerSpec {
 /** A running container: one process tree with namespaces and a root of its own. */
 export class RunningContainer {
   readonly startedAt: string = now();
+  /** Its root is built and its command runs, or it has ended before. */
+  readonly started: Promise<void>;
   readonly ended: Promise<Ending>;
   /** Said of the end, instead of what the exit code says. */
   reason: string | undefined;
@@ -61,6 +63,11 @@ export class RunningContainer {
     this.#child = start(container, spec);
     let said = "";
     this.#child.stderr?.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    this.started = new Promise((resolve) => {
+      this.#child.stdout?.once("data", () => resolve());
+      this.#child.once("close", () => resolve());
+      this.#child.once("error", () => resolve());
+    });
     this.ended = new Promise((resolve) => {
       this.#child.once("error", () => resolve(this.#ending(128)));
       this.#child.once("close", (code, signal) => resolve(this.#ending(codeOf({ code, signal, said }))));
@@ -88,7 +95,10 @@ export class RunningContainer {
   /** Runs a command inside, as `kubectl exec` does. @throws LabError */
   exec(command: readonly string[], input?: string): Promise<string> {
     const env = Object.fromEntries(envOf(this.#spec));
-    return run("nsenter", ["-t", String(this.pid()), "-m", "-p", "-u", "-i", "-r", "-w", "--", ...command], {
+    const { pod } = this.#spec;
+    const { runAsUser = 0, runAsGroup = runAsUser } = { ...pod.spec.securityContext, ...pod.spec.containers[0]?.securityContext };
+    const as = ["-S", String(runAsUser), "-G", String(runAsGroup)];
+    return run("nsenter", ["-t", String(this.pid()), "-m", "-p", "-u", "-i", "-r", "-w", ...as, "--", ...command], {
       env,
       ...(input === undefined ? {} : { input }),
     });
@@ -135,7 +145,7 @@ function start(container: Container, spec: ContainerSpec): ChildProcess {
   if (spec.pod.spec.hostPID !== true) namespaces.push("--pid");
   const script = ["unshare", ...namespaces, "sh", SCRIPT, join(spec.dir, "plan"), join(spec.dir, "root"), spec.log];
   const [program = "", ...args] = spec.host.enter([...script, ...privilege(container, spec.pod), ...inDirectory(container), ...argv]);
-  const child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe"], env: Object.fromEntries(env), detached: true });
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: Object.fromEntries(env), detached: true });
   return child;
 }
 
@@ -184,23 +194,43 @@ function inDirectory({ workingDir }: Container): string[] {
   return workingDir === undefined ? [] : ["/usr/bin/env", "-C", workingDir];
 }
 
-function planOf(container: Container, { pod, image, sources }: ContainerSpec, message: string): string {
+function planOf(container: Container, { pod, host, image, sources }: ContainerSpec, message: string): string {
+  const context = { ...pod.spec.securityContext, ...container.securityContext };
   const lines = image.layers.map((layer) => ["lower", layer]);
   for (const { target, source } of image.holds ?? []) lines.push(["mount", source, target, "ro"]);
-  for (const { name, mountPath, subPath, readOnly } of container.volumeMounts ?? []) {
+  // As container runtimes do: what lies within another mount comes after it.
+  const mounts = (container.volumeMounts ?? []).toSorted((a, b) => depth(a.mountPath) - depth(b.mountPath));
+  for (const { name, mountPath, subPath, readOnly } of mounts) {
     const source = sourceOf(sources, name);
-    lines.push(["mount", subPath === undefined ? source : join(source, subPath), mountPath, readOnly === true ? "ro" : "rw"]);
+    const from = subPath === undefined ? source : subDirectory(host, source, subPath);
+    lines.push(["mount", from, mountPath, readOnly === true ? "ro" : "rw"]);
   }
-  for (const { name, devicePath } of container.volumeDevices ?? []) lines.push(["mount", sourceOf(sources, name), devicePath, "rw"]);
+  for (const { name, devicePath } of container.volumeDevices ?? [])
+    lines.push(["block", sourceOf(sources, name), devicePath, String(context.runAsUser ?? 0)]);
   lines.push(["mount", message, container.terminationMessagePath ?? "/dev/termination-log", "rw"]);
-  const context = { ...pod.spec.securityContext, ...container.securityContext };
   if (context.privileged === true) for (const device of HOST_DEVICES) if (existsSync(`/dev/${device}`)) lines.push(["device", device]);
   lines.push(["root", context.readOnlyRootFilesystem === true ? "ro" : "rw"]);
   return `${lines.map((fields) => fields.join("\t")).join("\n")}\n`;
 }
 
+function depth(path: string): number {
+  return path.split("/").filter((part) => part !== "").length;
+}
+
 /** Of what a privileged container sees in /dev, what a backup could want. */
 const HOST_DEVICES = ["kvm", "loop-control", ...Array.from({ length: 16 }, (_, index) => `loop${index}`)];
+
+/** A directory within a volume, made with the volume's own rights where it is missing. */
+function subDirectory(host: NodeHost, source: string, subPath: string): string {
+  const path = join(source, subPath);
+  const seen = host.see(path);
+  if (existsSync(seen)) return path;
+  const { mode, gid } = statSync(host.see(source));
+  mkdirSync(seen, { recursive: true });
+  chownSync(seen, 0, gid);
+  chmodSync(seen, mode);
+  return path;
+}
 
 function sourceOf(sources: Sources, name: string): string {
   const source = sources.get(name);

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { LabError, run } from "../lab/index.ts";
 
 const SCRIPT: string = join(import.meta.dirname, "node.sh");
@@ -80,6 +81,16 @@ export class NodeHost {
     this.#child.stdin?.destroy();
     this.#child.kill("SIGKILL");
     await ended;
+    // The first process is dead only after everything in its namespace.
+    while (isAlive(this.#init)) await sleep(10);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
   }
 }
 

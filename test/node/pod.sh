@@ -3,15 +3,17 @@
 #   PLAN     file of lines, fields parted by tabs:
 #              lower<TAB>DIR              an image's layer, topmost first
 #              mount<TAB>SOURCE<TAB>TARGET<TAB>ro|rw    a directory, file or device of the node
+#              block<TAB>SOURCE<TAB>TARGET<TAB>UID      a block device, as a node of its own
 #              device<TAB>NAME            a device of the node's /dev
 #              root<TAB>ro|rw
 #   SCRATCH  an empty directory for the root's mount
 #   LOG      file that the command's output is appended to
 #   the rest the command
+# Standard output gets one line when the command is about to run.
 # The environment is the container's.
 set -eu
 plan=$1 scratch=$2
-exec >>"$3" 2>&1
+exec 8>&1 >>"$3" 2>&1
 shift 3
 container_path=$PATH
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -35,6 +37,15 @@ while IFS=$tab read -r what source target mode; do
   source=$(readlink -e "$source") || { echo "pod: no source for $target" >&2; exit 128; }
   if [ -d "$source" ]; then mkdir "$stage"; else : >"$stage"; fi
   mount --rbind "$source" "$stage"
+done <"$plan"
+
+# A container runtime makes nodes of its own for devices, with the owner that the container runs as.
+devices=
+while IFS=$tab read -r what source target mode; do
+  if [ "$what" != block ]; then continue; fi
+  number=$(stat -Lc '0x%t 0x%T' "$source")
+  devices="$devices$target $mode $(printf '%d %d' $number)
+"
 done <"$plan"
 
 cd "$scratch/root"
@@ -67,26 +78,42 @@ done <"$plan"
 
 pivot_root . .node
 cd /
+# Where a mount goes: volumes that a user's process writes to get the way to a mount within them as open as they are.
+place() {
+  umask 0
+  if [ -d "$1" ]; then mkdir -p "$2"; else mkdir -p "$(dirname "$2")"; [ -e "$2" ] || : >"$2"; fi
+  umask 022
+}
 root=rw number=0
 while IFS=$tab read -r what source target mode; do
   case $what in
     root) root=$source ;;
     mount)
       number=$((number + 1))
-      stage=/.node$scratch/stage/$number
-      if [ -d "$stage" ]; then mkdir -p "$target"; else mkdir -p "$(dirname "$target")"; [ -e "$target" ] || : >"$target"; fi
-      mount --rbind "$stage" "$target"
-      if [ "$mode" = ro ]; then mount -o remount,bind,ro "$target"; fi
+      place "/.node$scratch/stage/$number" "$target"
       ;;
   esac
 done <"/.node$plan"
+# Before the volumes are there, one of which may lie on /tmp.
+if [ "$root" = ro ]; then for path in / /run /tmp; do mount -o remount,bind,ro "$path"; done; fi
+number=0
+while IFS=$tab read -r what source target mode; do
+  if [ "$what" != mount ]; then continue; fi
+  number=$((number + 1))
+  stage=/.node$scratch/stage/$number
+  place "$stage" "$target"
+  mount --rbind "$stage" "$target"
+  if [ "$mode" = ro ]; then mount -o remount,bind,ro "$target"; fi
+done <"/.node$plan"
+printf '%s' "$devices" | while read -r target owner major minor; do
+  mkdir -p "$(dirname "$target")"
+  mknod -m 0660 "$target" b "$major" "$minor"
+  chown "$owner:$owner" "$target"
+done
 umount -l /.node
 rmdir /.node 2>/dev/null || true
-if [ "$root" = ro ]; then
-  mount -o remount,bind,ro /
-  mount -o remount,bind,ro /run
-  mount -o remount,bind,ro /tmp
-fi
 PATH=$container_path
 unset OLDPWD
+echo started >&8
+exec 8>&-
 exec "$@"

@@ -66,6 +66,11 @@ export class Provisioner {
     return join(this.#dir, volumeName);
   }
 
+  /** The block device of a volume of that mode. */
+  deviceOf(volumeName: string): string | undefined {
+    return this.#devices.get(volumeName)?.path;
+  }
+
   async #once(object: KubeObject, work: () => Promise<void>): Promise<void> {
     const { uid } = object.metadata;
     if (this.#busy.has(uid)) return;

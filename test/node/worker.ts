@@ -141,6 +141,7 @@ export class PodWorker {
     this.#container = container;
     // A deletion that came while it was being made.
     if (this.#stopping.signal.aborted) container.kill("SIGKILL");
+    await container.started;
     const { readinessProbe } = this.pod.spec.containers[0] ?? {};
     const over = new AbortController();
     await this.#tell({

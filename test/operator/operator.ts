@@ -1,11 +1,11 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createWriteStream, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { ControllerConfigFile } from "../../src/api/index.ts";
 import type { Repo } from "../acceptance/world.ts";
 import type { ControlPlane, Identity } from "../cluster/index.ts";
-import { checkout, LabError, tempDir } from "../lab/index.ts";
+import { checkout, freePort, LabError, tempDir } from "../lab/index.ts";
 
 export const NAMESPACE = "thinstream-system";
 
@@ -21,6 +21,8 @@ export async function applyCrds(admin: Identity): Promise<void> {
 /** The controller as a process, with a service account's rights. */
 export class Operator {
   readonly dir: string = tempDir("operator");
+  /** Of its own endpoints, since it was started. */
+  metricsPort = 0;
   readonly #plane: ControlPlane;
   #child: ReturnType<typeof spawn> | null = null;
 
@@ -32,10 +34,17 @@ export class Operator {
     return readFileSync(join(this.dir, "controller.log"), "utf8");
   }
 
-  /** Starts it, and waits until it leads. @throws LabError */
-  async start(identity: Identity = this.#plane.admin): Promise<void> {
+  /** An answer of its own endpoints. */
+  async ask(path: string): Promise<{ readonly status: number; readonly text: string }> {
+    const answer = await fetch(`http://127.0.0.1:${this.metricsPort}${path}`, { signal: AbortSignal.timeout(5000) });
+    return { status: answer.status, text: await answer.text() };
+  }
+
+  /** Starts it, and waits until it leads, or where another does until it is ready to. @throws LabError */
+  async start(identity: Identity = this.#plane.admin, until: "leading" | "ready" = "leading"): Promise<void> {
     const config = join(this.dir, "config.json");
-    writeFileSync(config, JSON.stringify(configuration));
+    this.metricsPort = await freePort();
+    writeFileSync(config, JSON.stringify({ ...configuration, metricsPort: this.metricsPort }));
     const log = createWriteStream(join(this.dir, "controller.log"), { flags: "a" });
     await once(log, "open");
     const args = [
@@ -49,12 +58,20 @@ export class Operator {
     ];
     const child = spawn(process.execPath, args, {
       stdio: ["ignore", log, log],
-      env: { ...process.env, POD_NAME: `controller-${process.pid}` },
+      env: { ...process.env, POD_NAME: basename(this.dir) },
     });
     this.#child = child;
     const deadline = Date.now() + 60_000;
-    for (const before = this.log.length; !this.log.slice(before).includes('"msg":"leading"');) {
-      if (child.exitCode !== null || Date.now() > deadline) throw new LabError(`the controller does not lead:\n${this.log.slice(-4000)}`);
+    const before = this.log.length;
+    const isThere = async (): Promise<boolean> =>
+      until === "leading"
+        ? this.log.slice(before).includes('"msg":"leading"')
+        : await this.ask("/readyz").then(
+            ({ status }) => status === 200,
+            () => false,
+          );
+    while (!(await isThere())) {
+      if (child.exitCode !== null || Date.now() > deadline) throw new LabError(`the controller is not ${until}:\n${this.log.slice(-4000)}`);
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }

@@ -35,6 +35,7 @@ function configOf({ namespace, agent, ...file }: ControllerConfigFile): Controll
     identity: process.env["POD_NAME"] ?? `${hostname()}-${process.pid}`,
     kubeletRoot: file.kubeletRoot,
     agentPort: file.agentPort,
+    metricsPort: file.metricsPort ?? 8080,
     maxAgents: file.maxAgents,
     syncMs: file.syncSeconds * 1000,
     pods: {

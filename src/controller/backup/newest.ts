@@ -1,5 +1,5 @@
 import { type RestorePoint, type VirtualMachineBackup } from "../../api/index.ts";
-import type { ControllerContext } from "../context.ts";
+import type { ControllerContext, Listers } from "../context.ts";
 import type { BitmapFacts } from "../plan/kubevirt/bitmap-doubt.ts";
 
 /** Index of restore points: by repository and machine. */
@@ -14,7 +14,7 @@ export function machineKey(repository: string, vm: { readonly name: string; read
 
 /** A machine's newest point in a repository, as the mirror has it. */
 export function newestOf(
-  { caches }: ControllerContext,
+  { caches }: { readonly caches: Pick<Listers, "points"> },
   repository: string,
   vm: { readonly name: string; readonly namespace?: string },
 ): RestorePoint | null {
@@ -23,7 +23,7 @@ export function newestOf(
 }
 
 /** A point's number among its machine's: the last part of its id. */
-export function sequence({ spec }: RestorePoint): number {
+export function sequence({ spec }: { readonly spec: Pick<RestorePoint["spec"], "pointId"> }): number {
   return Number(/-(\d+)$/.exec(spec.pointId)?.[1] ?? 0);
 }
 

@@ -39,7 +39,7 @@ export async function gatherFacts(
     all<Claim>(claims),
   ]);
   const used = new Set(claimNames(vm, vmi));
-  const ours = claimsThere.filter(({ metadata }) => used.has(metadata.name ?? ""));
+  const ours = claimsThere.filter(({ metadata }) => used.has(metadata.name ?? "") || metadata.labels?.["persistent-state-for"] === name);
   const bound = await Promise.all(ours.map(async ({ spec }) => await volumeOf(client, spec?.volumeName, signal)));
   return {
     namespace,

@@ -25,9 +25,8 @@ export interface AgentPod {
 }
 
 const orderDirectory = "/run/thinstream/order";
+const runDirectory = "/var/tmp";
 const keyDirectory = "/run/thinstream/key";
-/** Where an agent has the sockets of qemu-nbd: their paths have to be short. */
-const SOCKETS = "/var/tmp";
 /** A file of the order: certificates of a store's own authority. */
 export const caFile = "ca.pem";
 /** The API server takes Secrets up to 1 MiB; names and metadata have a share. */
@@ -78,6 +77,10 @@ export function agentPod(pod: AgentPod, settings: PodSettings): PodManifest {
     mountPath: mount.mountPath,
     ...(mount.readOnly ? { readOnly: true } : {}),
   }));
+  // Where an image's NBD socket goes. A node's libvirt has to find it: then it is the node's own.
+  const ownRunDirectory = !pod.mounts.some(({ mountPath }) => mountPath === runDirectory);
+  const runMounts = ownRunDirectory ? [{ name: "run", mountPath: runDirectory }] : [];
+  const runVolumes = ownRunDirectory ? [{ name: "run", emptyDir: { sizeLimit: "64Mi" } }] : [];
   const key =
     pod.keySecret === null
       ? []
@@ -109,7 +112,7 @@ export function agentPod(pod: AgentPod, settings: PodSettings): PodManifest {
             { name: "order", mountPath: orderDirectory, readOnly: true },
             ...(pod.keySecret === null ? [] : [{ name: "key", mountPath: keyDirectory, readOnly: true }]),
             { name: "tmp", mountPath: "/tmp" },
-            ...(hasNodeSockets(pod) ? [] : [{ name: "sockets", mountPath: SOCKETS }]),
+            ...runMounts,
             ...hostMounts,
           ],
         },
@@ -119,16 +122,11 @@ export function agentPod(pod: AgentPod, settings: PodSettings): PodManifest {
         secretVolume("order", pod, { secretName: metadata.name }),
         ...key,
         { name: "tmp", emptyDir: { sizeLimit: "256Mi" } },
-        ...(hasNodeSockets(pod) ? [] : [{ name: "sockets", emptyDir: { sizeLimit: "16Mi" } }]),
+        ...runVolumes,
         ...hostVolumes,
       ],
     },
   };
-}
-
-/** The node's own libvirt is reached through the node's directory. */
-function hasNodeSockets({ mounts }: AgentPod): boolean {
-  return mounts.some(({ mountPath }) => mountPath === SOCKETS);
 }
 
 /** Labels and annotation of everything made for a piece of work. */
@@ -201,13 +199,13 @@ function userOf({ mounts }: AgentPod): object {
 }
 
 /**
- * What a container may do. Sockets and images belong to QEMU's user (107), mode 0700 and 0660: DAC_OVERRIDE opens them. A restore gives its
- * files to that user: CHOWN and FOWNER. A block device that the agent itself opens needs the container to be privileged, for no smaller
+ * What a container may do. Sockets and images belong to QEMU's user (107), mode 0700 and 0660: DAC_OVERRIDE opens them. A backup gives its socket's
+ * and scratch's directory to that user, a restore its files: CHOWN, and FOWNER for their modes. A block device that the agent itself opens needs the container to be privileged, for no smaller
  * right lets a pod open a device of the node.
  */
 function containerSecurity(pod: AgentPod): object {
   if (opensDevices(pod)) return { privileged: true, readOnlyRootFilesystem: true };
-  const add = pod.mounts.length === 0 ? [] : ["DAC_OVERRIDE", ...(pod.work === "restore" ? ["CHOWN", "FOWNER"] : [])];
+  const add = pod.mounts.length === 0 ? [] : ["DAC_OVERRIDE", "CHOWN", "FOWNER"];
   return {
     privileged: false,
     allowPrivilegeEscalation: false,

@@ -1,33 +1,42 @@
 import { type BackupPolicy, durationMs, type RestorePoint } from "../../api/index.ts";
 import { newestOf } from "../backup/newest.ts";
-import type { ControllerContext } from "../context.ts";
+import type { ControllerContext, Listers } from "../context.ts";
 import { identityOf } from "../identity.ts";
 import { planRetention, retentionPreview, type RetainedPoint, type RetentionRules, type RetentionVerdict } from "../plan/retention.ts";
-import { type PolicyProtection, policyProtection, protectionOf } from "../plan/rpo.ts";
+import { type PolicyProtection, policyProtection, type Protection, protectionOf } from "../plan/rpo.ts";
 import { BY_MACHINE, machineKey } from "../backup/newest.ts";
 import { conditionOf } from "../said.ts";
 import { keyOf, type Selected } from "./select.ts";
 
 /** Whether the policy's machines have restore points that are young enough. */
-export function protectionNow(context: ControllerContext, policy: BackupPolicy, machines: readonly Selected[]): PolicyProtection {
+export function protectionNow(context: Looking, policy: BackupPolicy, machines: readonly Selected[]): PolicyProtection {
+  return policyProtection(protectionsNow(context, policy, machines));
+}
+
+/** What `protectionNow` looks at: the catalog as it is mirrored, not what runs said. */
+export interface Looking {
+  readonly caches: Pick<Listers, "repositories" | "points">;
+  readonly now: () => Date;
+}
+
+/** The same for each machine, in their order. */
+export function protectionsNow(context: Looking, policy: BackupPolicy, machines: readonly Selected[]): readonly Protection[] {
   const { rpo, repositoryRef } = policy.spec;
   const repository = context.caches.repositories.lister.get(repositoryRef.name);
   const isCatalogKnown = repository?.status?.conditions?.some(({ type, status }) => type === "CatalogSynced" && status === "True") ?? false;
-  return policyProtection(
-    machines.map((machine) => {
-      const newest = newestOf(context, repositoryRef.name, machine);
-      return protectionOf(
-        {
-          machine: keyOf(machine),
-          newestReady: newest === null ? null : new Date(newest.spec.time),
-          rpoSeconds: rpo === undefined ? null : durationMs(rpo) / 1000,
-          since: new Date(Math.max(machine.createdAt.getTime(), identityOf(policy).createdAt.getTime())),
-          isCatalogKnown,
-        },
-        context.now(),
-      );
-    }),
-  );
+  return machines.map((machine) => {
+    const newest = newestOf(context, repositoryRef.name, machine);
+    return protectionOf(
+      {
+        machine: keyOf(machine),
+        newestReady: newest === null ? null : new Date(newest.spec.time),
+        rpoSeconds: rpo === undefined ? null : durationMs(rpo) / 1000,
+        since: new Date(Math.max(machine.createdAt.getTime(), identityOf(policy).createdAt.getTime())),
+        isCatalogKnown,
+      },
+      context.now(),
+    );
+  });
 }
 
 interface Retained extends RetainedPoint {

@@ -207,6 +207,7 @@ export class RunReconciler {
   async #attemptFailed(run: RunResource, pod: Pod | null, failure: Failure, signal: AbortSignal): Promise<Again> {
     const { attempts = 1 } = run.status ?? {};
     const now = this.#context.now();
+    this.#context.figures.attemptFailed({ work: this.#kind.work, run, attempt: attempts, reason: failure.reason });
     if (now >= deadlineOf(run)) return await this.#end(run, pod, overdue(run, failure.at, failure.message), signal);
     if (!failure.retryable) return await this.#end(run, pod, { ...failure, reason: this.#kind.reasonOf(failure.reason) }, signal);
     if (attempts > run.spec.backoffLimit) {

@@ -1,7 +1,8 @@
 import { type BoundDisk, type DiskSurvey, surveyDisks } from "./disks.ts";
 import { identityOf, isFinal, isOver, type MachineFacts, type Obstacle, obstacle, type WaitReason } from "./facts.ts";
-import { type HostMount, holderVolumes, launcherDirectories, launcherMounts } from "./host-paths.ts";
+import { type HostMount, holderVolumes, launcherDirectories, launcherMounts, type LauncherState } from "./host-paths.ts";
 import type { LauncherPod, VirtualMachineInstance } from "./objects.ts";
+import { placeOf } from "./place.ts";
 import { runningObstacle, storageObstacle, wantsToRun } from "./obstacles.ts";
 
 /** What is asked for besides the machine. */
@@ -76,15 +77,14 @@ interface Running {
 }
 
 function planRunning(facts: MachineFacts, { vmi, survey, request }: Running): SourceDecision {
-  const { name, namespace } = facts;
   const barrier = runningObstacle(facts, vmi) ?? waitForVolumes(survey) ?? unready(facts, vmi);
   if (barrier !== null) return { kind: "wait", ...barrier };
   const pod = launcherOf(facts, vmi);
   if (typeof pod === "string") return wait("LauncherNotReady", pod);
-  return { kind: "ready", source: libvirtSource(pod, `${namespace}_${name}`, { vmi, survey, request }), warnings: warningsOf(survey, vmi) };
+  return { kind: "ready", source: libvirtSource(pod, facts, { vmi, survey, request }), warnings: warningsOf(survey, vmi) };
 }
 
-function libvirtSource(pod: LauncherPod, domain: string, { vmi, survey: { disks }, request }: Running): LibvirtSource {
+function libvirtSource(pod: LauncherPod, facts: MachineFacts, { vmi, survey: { disks }, request }: Running): LibvirtSource {
   const { name: podName, uid: podUid } = identityOf(pod);
   const session = vmi.status?.runtimeUser === 0 ? "system" : "session";
   return {
@@ -94,14 +94,25 @@ function libvirtSource(pod: LauncherPod, domain: string, { vmi, survey: { disks 
     podUid,
     instanceUid: identityOf(vmi).uid,
     uri: `qemu+unix:///${session}?socket=${launcherDirectories.runtime}/virtqemud-sock`,
-    domain,
+    domain: `${facts.namespace}_${facts.name}`,
     runtimeDir: launcherDirectories.runtime,
     scratchDir: launcherDirectories.scratch,
     diskNames: Object.fromEntries(disks.map(({ volume }) => [volume, `ua-${volume}`])),
     disks,
-    mounts: launcherMounts(`${request.kubeletRoot}/pods/${podUid}`, disks),
+    mounts: launcherMounts(`${request.kubeletRoot}/pods/${podUid}`, { disks, state: stateOf(facts, pod, vmi) }),
     freeze: isTrue(vmi, "AgentConnected") && !isTrue(vmi, "Paused") ? "controller" : "none",
   };
+}
+
+/** Where a launcher has libvirt's own directories and the overlays that track blocks. */
+function stateOf({ claims, volumes }: MachineFacts, { spec }: LauncherPod, { status }: VirtualMachineInstance): LauncherState {
+  const named = spec?.volumes ?? [];
+  const hasQemuDirectory = named.some(({ name }) => name === "private-libvirt-qemu");
+  if (status?.changedBlockTracking?.state !== "Enabled") return { hasQemuDirectory, place: null };
+  const claimName = named.find(({ name }) => name === "vm-state")?.persistentVolumeClaim?.claimName;
+  const claim = claims.find(({ metadata }) => metadata.name === claimName);
+  const volume = volumes.find(({ metadata }) => metadata.name === claim?.spec?.volumeName);
+  return { hasQemuDirectory, place: volume === undefined ? null : placeOf(volume, "Filesystem") };
 }
 
 /** An instance that has not reached Running, or whose guest somebody froze: who froze it wants it as it is, and would find it thawed. */
