@@ -13,6 +13,7 @@ export interface CapturingWork {
   readonly work: BackupWork;
   /** beside the order, by name */
   readonly files: Readonly<Record<string, string>>;
+  /** What the run's end has to say besides what the agent says. */
   readonly warnings: readonly string[];
 }
 
@@ -22,14 +23,14 @@ export async function withCaptures(
   { decision, repository }: { readonly decision: ReadyWork; readonly repository: BackupRepository },
   signal: AbortSignal,
 ): Promise<CapturingWork> {
-  const { work, facts, warnings } = decision;
-  if (facts === null) return { work, files: {}, warnings };
+  const { work, facts } = decision;
+  if (facts === null) return { work, files: {}, warnings: [] };
   const encrypted = repository.spec.encryption.mode === "ClientSide";
   const captured = await captureMachine(client, facts, { encrypted, signal });
   const digest = `sha256:${createHash("sha256").update(captured.text).digest("hex")}`;
   return {
     work: { ...work, captures: [{ name: OBJECTS_FILE, digest }] },
     files: { [OBJECTS_FILE]: captured.text },
-    warnings: [...warnings, ...captured.warnings],
+    warnings: captured.warnings,
   };
 }

@@ -21,8 +21,6 @@ export interface ReadyWork {
   readonly underWay: { readonly engine: "libvirt"; readonly instanceUid: string; readonly podUid: string } | { readonly engine: "image" };
   /** What the bitmaps rest on now, to be kept with the point; null without KubeVirt. */
   readonly bitmaps: BitmapFacts | null;
-  /** What the run's end has to say besides what the agent says. */
-  readonly warnings: readonly string[];
   /** The claims of a stopped machine, which a holder has to mount. */
   readonly holds: ImageSource | null;
 }
@@ -57,16 +55,14 @@ export async function workOf(context: ControllerContext, run: VirtualMachineBack
   }
   if (decision.kind === "refuse")
     return { ...decision, reason: decision.reason === "NoDisks" ? "DisksNotSupported" : decision.reason, final: false };
-  return machineWork(context, run, { facts, source: decision.source, warnings: decision.warnings });
+  return machineWork(context, run, { facts, source: decision.source });
 }
 
-interface Machine {
-  readonly facts: MachineFacts;
-  readonly source: LibvirtSource | ImageSource;
-  readonly warnings: readonly string[];
-}
-
-function machineWork(context: ControllerContext, run: VirtualMachineBackup, { facts, source, warnings }: Machine): ReadyWork {
+function machineWork(
+  context: ControllerContext,
+  run: VirtualMachineBackup,
+  { facts, source }: { readonly facts: MachineFacts; readonly source: LibvirtSource | ImageSource },
+): ReadyWork {
   const { vm, namespace, name } = facts;
   if (vm === null) throw new TypeError("a machine that is not there has no source");
   const bitmaps = bitmapFacts(vm, facts.vmi, source.disks);
@@ -78,7 +74,7 @@ function machineWork(context: ControllerContext, run: VirtualMachineBackup, { fa
     doubted: doubts.length > 0,
     captures: [],
   });
-  const common = { kind: "ready", work, facts, bitmaps, warnings, nodeName: source.node } as const;
+  const common = { kind: "ready", work, facts, bitmaps, nodeName: source.node } as const;
   if (source.engine === "image") return { ...common, engine: "Image", mounts: [], underWay: { engine: "image" }, holds: source };
   const underWay = { engine: "libvirt", instanceUid: source.instanceUid, podUid: source.podUid } as const;
   return { ...common, engine: "LibvirtPull", mounts: source.mounts, underWay, holds: null };
@@ -124,7 +120,6 @@ function domainWork(
     facts: null,
     underWay: { engine: "image" },
     bitmaps: null,
-    warnings: [],
     holds: null,
   };
 }

@@ -38,9 +38,7 @@ export async function captureMachine(
     warnings: [
       ...missing.flatMap(({ warning }) => warning ?? []),
       ...fitting.leftOut.map((one) => `${keyOf(one)} is too large to be kept with the restore point: keep a copy of it elsewhere`),
-      ...(secrets.length === 0
-        ? []
-        : [`${secrets.length} Secrets of the machine are not kept, for the repository is not encrypted: ${secrets.map(keyOf).join(", ")}`]),
+      ...(secrets.length === 0 ? [] : [`not kept, for the repository is not encrypted: ${secrets.map(keyOf).join(", ")}`]),
     ],
   };
 }

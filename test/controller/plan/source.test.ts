@@ -266,6 +266,12 @@ describe("a stopped machine", () => {
     expect(plan(stopped([{ name: "root", claim: { accessModes: ["ReadWriteMany"] } }], ours))).toMatchObject({ source: { node: null } });
     expect(said(plan(stopped([{ name: "root", claim: { accessModes: ["ReadWriteOncePod"] } }], ours)))).toContain("wait VolumeInUse");
   });
+
+  test("whose volume is being restored is not read meanwhile", () => {
+    const holder = podWith("web-root", { "thinstream.dev/work": "hold" });
+    const writes = { ...holder, metadata: { ...holder.metadata, annotations: { "thinstream.dev/owner": "RestoreRequest/shop/undo" } } };
+    expect(said(plan(stopped(parts, { pods: [writes] })))).toContain("wait VolumeInUse");
+  });
 });
 
 describe("disks", () => {
