@@ -94,6 +94,12 @@ while IFS=$tab read -r what source target mode; do
       ;;
   esac
 done <"/.node$plan"
+# A runtime makes the nodes of devices while the root can still be written to.
+printf '%s' "$devices" | while read -r target owner major minor; do
+  mkdir -p "$(dirname "$target")"
+  mknod -m 0660 "$target" b "$major" "$minor"
+  chown "$owner:$owner" "$target"
+done
 # Before the volumes are there, one of which may lie on /tmp.
 if [ "$root" = ro ]; then for path in / /run /tmp; do mount -o remount,bind,ro "$path"; done; fi
 number=0
@@ -105,11 +111,6 @@ while IFS=$tab read -r what source target mode; do
   mount --rbind "$stage" "$target"
   if [ "$mode" = ro ]; then mount -o remount,bind,ro "$target"; fi
 done <"/.node$plan"
-printf '%s' "$devices" | while read -r target owner major minor; do
-  mkdir -p "$(dirname "$target")"
-  mknod -m 0660 "$target" b "$major" "$minor"
-  chown "$owner:$owner" "$target"
-done
 umount -l /.node
 rmdir /.node 2>/dev/null || true
 PATH=$container_path

@@ -37,9 +37,10 @@ export class NodeSimulator {
   readonly #images: Map<string, Image | undefined> = new Map();
   readonly #pods: Informer<Pod>;
   readonly #env: ReadonlyMap<string, string>;
-  /** 127.x.y.0: the addresses of this simulator's pods. */
-  readonly #network: string = `127.${randomInt(16, 255)}.${randomInt(0, 255)}`;
-  #addresses = 0;
+  /** 127.x.0.0: the addresses of this simulator's pods. */
+  readonly #network: string = `127.${randomInt(16, 255)}`;
+  /** Starts anywhere: another simulator may have drawn the same network. */
+  #addresses: number = randomInt(0, 60_000);
   #slowness = 0;
 
   private constructor(plane: ControlPlane, api: Api) {
@@ -188,11 +189,15 @@ export class NodeSimulator {
       api: this.api,
       host,
       registry: this.#registry,
-      podIP: `${this.#network}.${this.#addresses}`,
+      podIP: this.#address(this.#addresses),
       log: this.#logFile(pod),
       slowness: () => this.#slowness,
       env: this.#env,
     });
+  }
+
+  #address(nth: number): string {
+    return `${this.#network}.${Math.floor(nth / 254) % 256}.${(nth % 254) + 1}`;
   }
 
   readonly #registry: Registry = (reference) => (this.#images.has(reference) ? this.#images.get(reference) : defaultRegistry(reference));

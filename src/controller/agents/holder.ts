@@ -21,6 +21,8 @@ export interface Hold {
 export type Held =
   { readonly kind: "held"; readonly nodeName: string; readonly podUid: string } | { readonly kind: "wait"; readonly message: string };
 
+/** milliseconds between two holders of the same volumes */
+const REMAKE_MS = 10_000;
 /** seconds a holder lives at most, should nobody take it away */
 const HOLD_SECONDS = 7 * 24 * 3600;
 
@@ -35,8 +37,13 @@ export async function ensureHolder(context: ControllerContext, hold: Hold, signa
   }
   const state = podState(there);
   if (state.phase === "lost" || state.phase === "reported") {
-    await context.agents.removePod(there, signal);
-    return { kind: "wait", message: `${called} was lost and is made anew` };
+    const why = state.phase === "lost" ? `${state.reason} ${state.message}`.trim() : state.message;
+    // One that is lost at once is not made as fast as it is lost.
+    if (context.pace.allows(`holder/${name}`, REMAKE_MS)) {
+      context.log.warn({ holder: name, why }, `${called} was lost: ${why}`);
+      await context.agents.removePod(there, signal);
+    }
+    return { kind: "wait", message: `${called} was lost (${why}) and is made anew` };
   }
   const nodeName = isRunning(there) ? there.spec?.nodeName : undefined;
   if (nodeName !== undefined) return { kind: "held", nodeName, podUid: identityOf(there).uid };
