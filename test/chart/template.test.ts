@@ -151,11 +151,12 @@ describe.skipIf(skipWithout("cluster"))("the chart, rendered", () => {
     expect(the(passing, "BackupPolicy").metadata.annotations).toBeUndefined();
   });
 
-  test("brings no rule with a wildcard but for the backup admin, and no Secret outside its namespace", async () => {
+  test("brings no rule with a wildcard but for the backup admin, and of Secrets outside its namespace only to get and to create", async () => {
     const roles = (await render()).filter(({ kind }) => kind === "ClusterRole") as unknown as readonly Role[];
     const wild = roles.filter(({ rules }) => rules.some((rule) => [rule.apiGroups, rule.resources, rule.verbs].flat().includes("*")));
     expect(wild.map(({ metadata }) => metadata.name)).toEqual(["backup:ts-thinstream-backup-admin"]);
-    expect(roles.flatMap(({ rules }) => rules).filter(({ resources }) => resources.includes("secrets"))).toEqual([]);
+    const secrets = roles.flatMap(({ rules }) => rules).filter(({ resources }) => resources.includes("secrets"));
+    expect(secrets.map(({ verbs }) => verbs)).toEqual([["get", "create"]]);
   });
 
   test("brings the CRDs, and no Job for them where there is no cluster to look at", async () => {

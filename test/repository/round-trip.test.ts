@@ -96,7 +96,7 @@ test("whatever a disk loses without a dirty bit by shrinking and growing is lost
         expect((await restore(repository, point, "vda", false)).equals(disk.bytes)).toBe(true);
       }
     }),
-    { numRuns: 30 },
+    { numRuns: process.env["SOAK"] === "1" ? 300 : 8 },
   );
 });
 

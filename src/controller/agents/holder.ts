@@ -1,6 +1,6 @@
 import { isKubeError, type KubeObject, type Manifest } from "../../kube/index.ts";
 import type { ControllerContext } from "../context.ts";
-import { podState } from "../dispatch/pod-state.ts";
+import { type PodState, podState } from "../dispatch/pod-state.ts";
 import { identityOf } from "../identity.ts";
 import { type Pod, pods } from "../kinds.ts";
 import { type HeldVolume, holderPod } from "../plan/holder-pod.ts";
@@ -36,19 +36,29 @@ export async function ensureHolder(context: ControllerContext, hold: Hold, signa
     return { kind: "wait", message: `${called} starts` };
   }
   const state = podState(there);
-  if (state.phase === "lost" || state.phase === "reported") {
-    const why = state.phase === "lost" ? `${state.reason} ${state.message}`.trim() : state.message;
-    // One that is lost at once is not made as fast as it is lost.
-    if (context.pace.allows(`holder/${name}`, REMAKE_MS)) {
-      context.log.warn({ holder: name, why }, `${called} was lost: ${why}`);
-      await context.agents.removePod(there, signal);
-    }
-    return { kind: "wait", message: `${called} was lost (${why}) and is made anew` };
-  }
+  if (state.phase === "lost" || state.phase === "reported") return await remake(context, { there, state, called }, signal);
   const nodeName = isRunning(there) ? there.spec?.nodeName : undefined;
   if (nodeName !== undefined) return { kind: "held", nodeName, podUid: identityOf(there).uid };
   const problem = state.phase === "starting" && state.problem !== null ? `: ${state.problem.message}` : "";
   return { kind: "wait", message: `${called} waits for them${problem}` };
+}
+
+/** Takes a holder that ended away, so that another is made; one that is lost at once is not made as fast as it is lost. */
+async function remake(
+  { agents, log, pace }: ControllerContext,
+  {
+    there,
+    state,
+    called,
+  }: { readonly there: Pod; readonly state: Extract<PodState, { readonly message: string }>; readonly called: string },
+  signal: AbortSignal,
+): Promise<Held> {
+  const why = state.phase === "lost" ? `${state.reason} ${state.message}`.trim() : state.message;
+  if (pace.allows(`holder/${there.metadata.name}`, REMAKE_MS)) {
+    log.warn({ holder: there.metadata.name, why }, `${called} was lost: ${why}`);
+    await agents.removePod(there, signal);
+  }
+  return { kind: "wait", message: `${called} was lost (${why}) and is made anew` };
 }
 
 async function create({ client, config }: ControllerContext, hold: Hold, signal: AbortSignal): Promise<void> {
