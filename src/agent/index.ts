@@ -20,5 +20,7 @@ export {
   type Standing,
 } from "./run-backup.ts";
 export { OrderError, type OrderErrorCode } from "./orders/errors.ts";
-export { readWorkOrder } from "./orders/order-files.ts";
-export { type OrderRequest, type RestoreJob, runOrder } from "./orders/run-order.ts";
+export type { OrderRequest, RestoreJob } from "./orders/run-order.ts";
+
+/** Loaded when an order is to be carried out: schemas and a server cost memory that a backup by hand has other uses for. */
+export const orders = async (): Promise<typeof import("./orders/index.ts")> => await import("./orders/index.ts");

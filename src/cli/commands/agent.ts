@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 
-import { readWorkOrder, runOrder } from "../../agent/index.ts";
+import { orders } from "../../agent/index.ts";
 import { type AgentResult, formatAgentResult, SERVING_MS, type WorkOrder } from "../../api/index.ts";
 import { createLogger } from "../../lib/log.ts";
 import type { Logger } from "../../lib/logger.ts";
@@ -43,6 +43,7 @@ async function tell(path: string | undefined, text: string, log: Logger): Promis
 async function carryOut(flags: AgentFlags, context: Context): Promise<AgentResult> {
   const { signal, log, version } = context;
   try {
+    const { readWorkOrder, runOrder } = await orders();
     const order = await readWorkOrder(flags.order, flags.digest);
     sayWhat(order, log);
     const { repository, uploadBytesPerSecond: uploadRate } = order;
