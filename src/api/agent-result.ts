@@ -17,6 +17,7 @@ const disk = record({
   level: Type.Enum([...pointLevels]),
   size: bytes,
   dirtyBytes: bytes,
+  zeroBytes: bytes,
   readBytes: bytes,
   uploadedBytes: bytes,
 });

@@ -54,7 +54,8 @@ async function carryOut(flags: AgentFlags, context: Context): Promise<AgentResul
       host: podAddress(),
       signal,
       log,
-      withRepository: async (work, whole) => await withRepositoryAt({ ...repository, uploadRate }, { ...context, signal: whole }, work),
+      withRepository: async (work, { initialize, signal: whole }) =>
+        await withRepositoryAt({ ...repository, uploadRate, initialize }, { ...context, signal: whole }, work),
       restore: restoreByOrder,
       onStep: stepHook(signal),
       servingMs: servingMs(),
