@@ -22,6 +22,9 @@ const disk = record({
   uploadedBytes: bytes,
 });
 
+/** What was asked of the store, tries that failed counted in. */
+const requests = record({ get: count, head: count, list: count, put: count, delete: count });
+
 const succeeded = record({
   version: Type.Literal(1),
   outcome: Type.Literal("Succeeded"),
@@ -43,6 +46,7 @@ const succeeded = record({
   disks: Type.Optional(Type.Array(disk)),
   /** catalog and forget: how many */
   points: Type.Optional(count),
+  requests: Type.Optional(requests),
   /** what had no room: disks and warnings from the end, and the ends of texts (they end in …) */
   omitted: Type.Optional(record({ disks: count, warnings: count })),
 });
@@ -53,6 +57,7 @@ const failed = record({
   reason: Type.Enum([...failureReasons]),
   message: Type.String(),
   retryable: Type.Boolean(),
+  requests: Type.Optional(requests),
 });
 
 const schema = oneOfBy("outcome", [succeeded, failed]);
@@ -60,6 +65,7 @@ const schema = oneOfBy("outcome", [succeeded, failed]);
 export type SucceededResult = Static<typeof succeeded>;
 export type FailedResult = Static<typeof failed>;
 export type AgentResult = Static<typeof schema>;
+export type StoreRequests = Static<typeof requests>;
 export type ResultDisk = Static<typeof disk>;
 
 export function failedResult(reason: FailureReason, message: string): FailedResult {

@@ -30,6 +30,7 @@ export {
   MAX_RESULT_BYTES,
   parseAgentResult,
   type ResultDisk,
+  type StoreRequests,
   type SucceededResult,
 } from "./agent-result.ts";
 export {

@@ -100,7 +100,11 @@ async function lead(
   const wakeRepository = (name: string): void => queues["BackupRepository"]?.addAfter(name, 1000);
   add("RestorePoint", 4, new RestorePointReconciler(context, wakeRepository).reconcile);
   add("BackupPolicy", 2, new PolicyReconciler(context).reconcile);
-  const unsubscribe = [...subscribe({ queues, caches }), standing.leads(Object.values(queues))];
+  const unsubscribe = [
+    ...subscribe({ queues, caches }),
+    standing.leads(Object.values(queues)),
+    standing.metrics.requests.follow(caches, config.namespace),
+  ];
   try {
     options.onLeading?.();
     await Promise.all(Object.values(queues).map(async (queue) => await queue.run(leadership)));
