@@ -212,16 +212,11 @@ describe("what runs came to", () => {
 
 test("an agent's requests are counted once, when it ends", async () => {
   const metrics = new Metrics(() => sceneOf({}), { ofProcess: false });
-  const pod = (message?: string): Pod =>
-    ({
-      apiVersion: "v1",
-      kind: "Pod",
-      metadata: { name: "ts-backup", namespace: "thinstream-system" },
-      status:
-        message === undefined
-          ? { phase: "Running" }
-          : { phase: "Succeeded", containerStatuses: [{ state: { terminated: { exitCode: 0, message } } }] },
-    }) as Pod;
+  const pod = (message?: string): Pod => {
+    const terminated = message === undefined ? {} : { containerStatuses: [{ state: { terminated: { exitCode: 0, message } } }] };
+    const status = { phase: message === undefined ? "Running" : "Succeeded", ...terminated };
+    return { apiVersion: "v1", kind: "Pod", metadata: { name: "ts-backup", namespace: "thinstream-system" }, status };
+  };
   const requests = { get: 5, head: 0, list: 1, put: 7, delete: 0 };
   const ended = pod(JSON.stringify({ version: 1, outcome: "Succeeded", message: "", warnings: [], requests }));
   metrics.requests.changed(pod(), ended);
