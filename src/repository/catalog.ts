@@ -27,6 +27,8 @@ export interface CatalogListing {
 
 /** The newest state of a VM in the repository, and where the next point goes. */
 export interface Lineage {
+  /** Before it was looked up, by the store's clock: the age of a run that stands on it counts from here (FORMAT.md §11). */
+  readonly asOf: Date;
   readonly vmId: string;
   /** unforgotten points, newest first; at most as many as the caller asked for */
   readonly points: readonly PointRecord[];
@@ -86,9 +88,20 @@ export class Catalog {
     return point;
   }
 
+  /** One point to stand on: prune may take away what a forgotten one alone refers to while the run goes on. Rejects `point-unknown` for such a one. */
+  async livePoint(id: string, signal?: AbortSignal): Promise<PointRecord> {
+    const point = await this.point(id, signal);
+    const { vmId: vm, seq } = parsePointId(id);
+    if (!(await this.#isForgotten(vm, seq, signal))) return point;
+    throw new RepositoryError("point-unknown", `The restore point ${id} was forgotten: nothing new can stand on it`, {
+      hint: "`thinstream points` lists what there is",
+    });
+  }
+
   /** The newest points of a VM that can be read, found without listing. */
   async lineage(vm: string, options: { readonly depth: number; readonly signal?: AbortSignal }): Promise<Lineage> {
     const id = vmId(this.#keys, vm);
+    const asOf = await this.#store.now(options);
     const head = await this.#head(id, options.signal);
     let seq = head;
     const newer = new Map<number, Probe>();
@@ -107,7 +120,7 @@ export class Catalog {
       if (point.vm.name !== vm) throw damaged(`The VMs ${vm} and ${point.vm.name} share the id ${id}`);
       points.push(point);
     }
-    return { vmId: id, points, nextSeq: seq + 1 };
+    return { asOf, vmId: id, points, nextSeq: seq + 1 };
   }
 
   /** Creates the point, the commit, and reads it back. Rejects `commit-lost` when somebody else's point has that place, `read-back-failed`. */
