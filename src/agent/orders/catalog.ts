@@ -29,9 +29,12 @@ export function catalogWork(job: OrderJob): OrderedWork {
     },
     carryOut: async (channel) => {
       entries = await job.withRepository(async (repository) => {
-        const { points, unreadable } = await repository.catalog.list({ signal: job.signal });
+        const { points, unreadable, held } = await repository.catalog.list({ signal: job.signal });
         return [
-          ...points.map((point): Entry => ({ kind: "points", json: JSON.stringify(summaryOf(point)) })),
+          ...points.map((point): Entry => ({
+            kind: "points",
+            json: JSON.stringify({ ...summaryOf(point), ...(held.has(point.id) ? { held: true } : {}) }),
+          })),
           ...unreadable.map(({ id, error }): Entry => ({
             kind: "unreadable",
             json: JSON.stringify({ id, message: scrubText(errorText(error)) }),
