@@ -1,6 +1,7 @@
 import { mapConcurrently } from "../lib/concurrency.ts";
 import { type ObjectStore, StoreError } from "../objectstore/index.ts";
 import { RepositoryError } from "./errors.ts";
+import { Holds } from "./holds.ts";
 import { DocumentKind } from "./format/constants.ts";
 import { openDocument, sealDocument } from "./format/document.ts";
 import { damaged, FormatError } from "./format/errors.ts";
@@ -23,6 +24,8 @@ export interface CatalogListing {
   /** oldest first */
   readonly points: readonly PointRecord[];
   readonly unreadable: readonly UnreadablePoint[];
+  /** ids of points that are held; also such as are forgotten */
+  readonly held: ReadonlySet<string>;
 }
 
 /** The newest state of a VM in the repository, and where the next point goes. */
@@ -42,22 +45,26 @@ type Probe = PointRecord | "damaged" | null;
 export class Catalog {
   readonly #store: ObjectStore;
   readonly #keys: DomainKeys;
+  readonly #holds: Holds;
 
   constructor(store: ObjectStore, keys: DomainKeys) {
     this.#store = store;
     this.#keys = keys;
+    this.#holds = new Holds(store);
   }
 
   /** All points, or those of one VM. Costs one list per kind and one read per point. */
   async list(options: { readonly vm?: string; readonly signal?: AbortSignal } = {}): Promise<CatalogListing> {
-    const suffix = options.vm === undefined ? "" : `${vmId(this.#keys, options.vm)}/`;
+    const machine = options.vm === undefined ? {} : { vmId: vmId(this.#keys, options.vm) };
+    const suffix = machine.vmId === undefined ? "" : `${machine.vmId}/`;
     const forgotten = new Set<string>();
     for await (const { key } of this.#store.list(FORGOTTEN + suffix, options)) forgotten.add(key.slice(FORGOTTEN.length));
     const keys: string[] = [];
     for await (const { key } of this.#store.list(POINTS + suffix, options)) if (!forgotten.has(key.slice(POINTS.length))) keys.push(key);
     const read = await mapConcurrently(keys, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
     const points = oldestFirst(read.filter((one) => "seq" in one));
-    return { points, unreadable: read.filter((one) => "error" in one) };
+    const held = await this.#holds.list({ ...machine, ...options });
+    return { points, unreadable: read.filter((one) => "error" in one), held };
   }
 
   /** Ids of points that were committed, not forgotten, and are no longer there: a number is never left out, and a point is never removed. */
@@ -154,17 +161,52 @@ export class Catalog {
     );
   }
 
-  /** Marks a point, damaged or not, as no longer wanted. Forgetting twice is the same as once. */
+  async isHeld(id: string, signal?: AbortSignal): Promise<boolean> {
+    return await this.#holds.has(id, signal);
+  }
+
+  /** Rejects `point-unknown`, and `point-held` while the point is held. A damaged point may be forgotten like any other. */
+  async requireForgettable(id: string, signal?: AbortSignal): Promise<void> {
+    await this.#requireThere(id, signal);
+    if (!(await this.#holds.has(id, signal))) return;
+    throw new RepositoryError("point-held", `The restore point ${id} is held and was not forgotten`, {
+      hint: "`thinstream point release` lets go of it",
+    });
+  }
+
+  /** Marks a point as no longer wanted. Forgetting twice is the same as once. Rejects as `requireForgettable`. */
   async forget(id: string, signal?: AbortSignal): Promise<void> {
     const { vmId: vm, seq } = parsePointId(id);
-    if ((await this.#probe(vm, seq, signal)) === null) throw unknownPoint(id);
+    await this.requireForgettable(id, signal);
     await this.#store.put(forgottenAt(vm, seq), new Uint8Array(0), signal === undefined ? {} : { signal });
+  }
+
+  /** Holds a point, damaged or not: nothing forgets or removes it. Resolves with whether it had been forgotten before. Rejects `point-unknown`. */
+  async hold(id: string, signal?: AbortSignal): Promise<{ readonly forgotten: boolean }> {
+    const { vmId: vm, seq } = await this.#requireThere(id, signal);
+    await this.#holds.put(id, signal);
+    return { forgotten: await this.#isForgotten(vm, seq, signal) };
+  }
+
+  /** Lets go of a held point. Resolves with whether it was held, and whether it had been forgotten before. */
+  async release(id: string, signal?: AbortSignal): Promise<{ readonly held: boolean; readonly forgotten: boolean }> {
+    const { vmId: vm, seq } = parsePointId(id);
+    const held = await this.#holds.has(id, signal);
+    if (held) await this.#holds.remove(id, signal);
+    else await this.#requireThere(id, signal);
+    return { held, forgotten: await this.#isForgotten(vm, seq, signal) };
   }
 
   /** Whether the point is there and not forgotten. */
   async isLive(id: string, signal?: AbortSignal): Promise<boolean> {
     const { vmId: vm, seq } = parsePointId(id);
     return (await this.#find(vm, seq, signal)) !== null && !(await this.#isForgotten(vm, seq, signal));
+  }
+
+  async #requireThere(id: string, signal?: AbortSignal): Promise<{ readonly vmId: string; readonly seq: number }> {
+    const place = parsePointId(id);
+    if ((await this.#probe(place.vmId, place.seq, signal)) === null) throw unknownPoint(id);
+    return place;
   }
 
   async #tryRead(key: string, signal?: AbortSignal): Promise<PointRecord | UnreadablePoint> {

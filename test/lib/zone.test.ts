@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { instantOf, wallTime } from "../../../src/controller/plan/zone.ts";
+import { instantOf, wallTime } from "../../src/lib/zone.ts";
 
 const zones = [
   "UTC",

@@ -1,4 +1,4 @@
-import { type WallTime, wallTime } from "./zone.ts";
+import { type WallTime, wallTime } from "../lib/zone.ts";
 
 /** A restore point of one virtual machine, as far as retention cares. */
 export interface RetainedPoint {
