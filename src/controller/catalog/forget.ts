@@ -6,10 +6,12 @@ import type { ControllerContext, Reconcile } from "../context.ts";
 import { podState } from "../dispatch/pod-state.ts";
 import { identityOf } from "../identity.ts";
 import { type Pod, restorePoints } from "../kinds.ts";
-import { BY_REPOSITORY, dropFinalizers } from "./sync.ts";
+import { dropFinalizers } from "./sync.ts";
 
 type Again = Awaited<ReturnType<Reconcile>>;
 
+/** Index of restore points: those to be forgotten, by repository. */
+export const TO_FORGET = "to-forget";
 const LOOK_MS = 2_000;
 const FORGET_MS = 10 * 60_000;
 /** Ids that one agent is given. */
@@ -20,7 +22,7 @@ const PATIENCE_MS = 15 * 60_000;
 /** Points whose objects were deleted to forget them, as one agent's work. Null where there is none. */
 export async function forgetDeleted(context: ControllerContext, repository: BackupRepository, signal: AbortSignal): Promise<Again | null> {
   const { agents, caches } = context;
-  const deleted = caches.points.lister.byIndex(BY_REPOSITORY, repository.metadata.name).filter((point) => waitsForForgetting(point));
+  const deleted = caches.points.lister.byIndex(TO_FORGET, repository.metadata.name);
   const pod = agents.of(identityOf(repository).uid).find(({ metadata }) => metadata.labels?.["thinstream.dev/work"] === "forget");
   if (pod !== undefined) return await look(context, { repository, pod, deleted }, signal);
   if (deleted.length === 0) return null;
@@ -32,8 +34,10 @@ export async function forgetDeleted(context: ControllerContext, repository: Back
   return { againInMs: LOOK_MS };
 }
 
-function waitsForForgetting({ metadata }: RestorePoint): boolean {
-  return metadata.deletionTimestamp !== undefined && metadata.finalizers?.includes(forgetFinalizer) === true;
+/** The repository of a point that was deleted to forget it, which is yet to be done. */
+export function toForget({ metadata, spec }: RestorePoint): readonly string[] {
+  const waits = metadata.deletionTimestamp !== undefined && metadata.finalizers?.includes(forgetFinalizer) === true;
+  return waits ? [spec.repositoryRef.name] : [];
 }
 
 function isOld({ now }: ControllerContext, { metadata }: RestorePoint): boolean {
