@@ -3,6 +3,7 @@ import type { ControllerContext } from "../context.ts";
 import { podState } from "../dispatch/pod-state.ts";
 import { clusterLimit, planStarts, type Run } from "../plan/concurrency.ts";
 import { identityOf } from "../identity.ts";
+import type { Pod } from "../kinds.ts";
 import { isDone } from "../said.ts";
 
 /** milliseconds after which a holder that does not get its volumes keeps nobody else waiting */
@@ -31,12 +32,11 @@ export function waitsForSlot(context: ControllerContext, run: VirtualMachineBack
 }
 
 /** Whether a run has its place: from when a holder is there to get its volumes, or a thousand stopped machines would be mounted at once. */
-function isUnderWay({ agents, now }: ControllerContext, { metadata, status }: VirtualMachineBackup): boolean {
-  if (status?.agentPod !== undefined) return true;
-  return agents.of(metadata.uid ?? "").some((pod) => {
-    if (pod.metadata.labels?.["thinstream.dev/work"] === "backup" || podState(pod).phase === "running") return true;
-    return now().getTime() - identityOf(pod).createdAt.getTime() < HOLDER_MS;
-  });
+function isUnderWay({ agents, now }: ControllerContext, run: VirtualMachineBackup): boolean {
+  const { uid } = identityOf(run);
+  if (run.status?.agentPod !== undefined || agents.workers(uid, "backup").length > 0) return true;
+  const isAtIt = (holder: Pod): boolean => now().getTime() - identityOf(holder).createdAt.getTime() < HOLDER_MS;
+  return agents.workers(uid, "hold").some((holder) => podState(holder).phase === "running" || isAtIt(holder));
 }
 
 /** A run that waits for something else takes nobody's place in line. */
