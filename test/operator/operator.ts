@@ -6,6 +6,7 @@ import type { ControllerConfigFile } from "../../src/api/index.ts";
 import type { Repo } from "../acceptance/world.ts";
 import type { ControlPlane, Identity } from "../cluster/index.ts";
 import { checkout, freePort, LabError, tempDir } from "../lab/index.ts";
+import { patience } from "../support/patience.ts";
 
 export const NAMESPACE = "thinstream-system";
 
@@ -61,7 +62,7 @@ export class Operator {
       env: { ...process.env, POD_NAME: basename(this.dir) },
     });
     this.#child = child;
-    const deadline = Date.now() + 60_000;
+    const deadline = Date.now() + 60_000 * patience();
     const before = this.log.length;
     const isThere = async (): Promise<boolean> =>
       until === "leading"
