@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { BackupPolicy, BackupRepository } from "../../src/api/index.ts";
 import { bitmapsAnnotation } from "../../src/controller/backup/newest.ts";
 import { mirror, mirrorRef } from "../../src/controller/catalog/mirror.ts";
-import { backups, claims, machines, policies, repositories, restorePoints, restoreRequests } from "../../src/controller/kinds.ts";
+import { backups, claims, machines, policies, repositories, restorePoints, restoreRequests, volumes } from "../../src/controller/kinds.ts";
 import { connectKube, type KubeClient, type Manifest, type ResourceKind } from "../../src/kube/index.ts";
 import { mapConcurrently } from "../../src/lib/concurrency.ts";
 import type { ControlPlane, Identity } from "../cluster/index.ts";
@@ -101,6 +101,16 @@ async function makeMachine(client: KubeClient, place: number): Promise<void> {
   const resources = { requests: { storage: "64Gi" } };
   const spec = { accessModes: ["ReadWriteOnce"], storageClassName: "standard", volumeName: `pv-${claim}`, resources };
   const bound: Manifest & { readonly spec: object } = { metadata: { name: claim, namespace }, spec };
+  const volume: Manifest & { readonly spec: object } = {
+    metadata: { name: spec.volumeName },
+    spec: {
+      accessModes: spec.accessModes,
+      storageClassName: spec.storageClassName,
+      capacity: resources.requests,
+      csi: { driver: "csi.test", volumeHandle: claim },
+    },
+  };
+  await client.create(volumes, volume);
   const made = await client.create(claims, bound);
   await client.patch(claims, made.metadata, { status: { phase: "Bound", capacity: { storage: "64Gi" } } }, { subresource: "status" });
 }
