@@ -35,9 +35,13 @@ export async function makeFleet(
 ): Promise<void> {
   const teams = Array.from({ length: TEAMS }, (_, place) => teamOf(place));
   const named = [NAMESPACE, ...teams].map((name) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels: { team: name } } }));
-  // There is no controller manager that would make it.
-  const account = { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: NAMESPACE } };
-  await plane.admin.apply([...named, account]);
+  // There is no controller manager that would make them.
+  const accounts = named.map(({ metadata: { name } }) => ({
+    apiVersion: "v1",
+    kind: "ServiceAccount",
+    metadata: { name: "default", namespace: name },
+  }));
+  await plane.admin.apply([...named, ...accounts]);
   const repository = await client.create<BackupRepository>(repositories, { metadata: { name: "main" }, spec: repositorySpec });
   const conditions = [condition("Ready", "Available"), condition("CatalogSynced", "Synced")];
   await client.patch(repositories, repository.metadata, { status: { conditions, observedGeneration: 1 } }, { subresource: "status" });
@@ -115,7 +119,7 @@ async function makeMachine(client: KubeClient, place: number): Promise<void> {
   await client.patch(claims, made.metadata, { status: { phase: "Bound", capacity: { storage: "64Gi" } } }, { subresource: "status" });
 }
 
-/** A fifth selects whole teams, most a team's tier, the last an application wherever it runs: a machine has about six, and the first by name backs it up. */
+/** A fifth selects whole teams, most a team's tier, the last an application wherever it runs: a machine has two or three, and the first by name backs it up. */
 function policyOf(place: number): Manifest {
   const namespaces = { selector: { matchLabels: { team: teamOf(place) } } };
   const tier = { matchExpressions: [{ key: "tier", operator: "In", values: [TIERS[Math.floor(place / TEAMS) - 1] ?? ""] }] };

@@ -23,9 +23,7 @@ const REPOSITORY_RUNS = 20;
 /** A run that waits for its turn looks again every fifteen seconds. */
 const QUIET_MS = 20_000;
 
-const TITLE = `${SIZE.machines} machines, ${SIZE.policies} policies, ${SIZE.machines * SIZE.pointsOfEach} restore points`;
-
-describe.skipIf(skipWithout("cluster"))(TITLE, { timeout: 900_000 }, () => {
+describe.skipIf(skipWithout("cluster"))(`the controller over ${SIZE.machines} machines`, { timeout: 900_000 }, () => {
   let plane: ControlPlane;
   let client: KubeClient;
   let operator: Operator;
