@@ -39,7 +39,8 @@ export function protectionsNow(context: Looking, policy: BackupPolicy, machines:
   });
 }
 
-interface Retained extends RetainedPoint {
+/** A point as retention looks at it, with its mirror. */
+export interface Retained extends RetainedPoint {
   readonly object: RestorePoint;
 }
 
