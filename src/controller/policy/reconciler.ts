@@ -8,7 +8,7 @@ import { forgetPoints } from "../catalog/forget.ts";
 import { identityOf } from "../identity.ts";
 import { backups, policies } from "../kinds.ts";
 import type { PolicyProtection } from "../plan/rpo.ts";
-import type { RetentionVerdict } from "../plan/retention.ts";
+import type { RetentionVerdict } from "../../retention/index.ts";
 import { type DueRun, planSchedule, type PolicySchedule, type SchedulePlan } from "../plan/schedule.ts";
 import { conditionOf, conditionsAfter, isDone, type Say } from "../said.ts";
 import { protectionNow, type Retained, retentionNow, retentionPreview } from "./protection.ts";
