@@ -1,9 +1,7 @@
 import type { CatalogListing, PointRecord, Repository } from "../../repository/index.ts";
-import { planRetention, type RetainedPoint, type RetentionRules } from "../../retention/index.ts";
+import { firstOutOfTime, planRetention, type RetainedPoint, type RetentionRules } from "../../retention/index.ts";
 import { table } from "../table.ts";
 import { UsageError } from "../usage-error.ts";
-
-const CLOCK_SKEW_MS = 3_600_000;
 
 /** The rules as the command line names them. */
 export interface KeepFlags {
@@ -76,7 +74,8 @@ export async function planOf(
   const weighed = [...machines]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([vm, points]) => {
-      const doubtful = firstDoubtful(points, now);
+      const timed = points.map(({ record: { id, seq, time } }) => ({ id, sequence: seq, time: new Date(time) }));
+      const doubtful = firstOutOfTime(timed, now);
       if (doubtful !== null)
         warnings.push(
           `No rule forgets points of ${vm}, because the store's clock was wrong at ${doubtful.id} or after it; name them with --point`,
@@ -84,17 +83,6 @@ export async function planOf(
       return { vm, verdicts: weigh(points, { rules, timeZone: flags.timeZone, isDoubtful: doubtful !== null }) };
     });
   return { machines: weighed, warnings };
-}
-
-/** A point that is later than one made after it, or than now, by more than clocks differ: counting back from it would forget what is young. */
-function firstDoubtful(points: readonly Listed[], now: Date): PointRecord | null {
-  let soonest = now.getTime();
-  for (const { record } of points.toSorted((a, b) => b.record.seq - a.record.seq)) {
-    const time = Date.parse(record.time);
-    if (!(time <= soonest + CLOCK_SKEW_MS)) return record;
-    soonest = Math.min(soonest, time);
-  }
-  return null;
 }
 
 function weigh(
