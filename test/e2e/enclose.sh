@@ -10,6 +10,13 @@ here=$(dirname "$(readlink -f "$0")")
 base=$(readlink -f "$here/../..")/.cache/e2e
 name=thinstream-e2e
 
+case $base in
+  /run/* | /dev/shm/* | /var/lib/* | /var/log/* | /var/tmp/*)
+    echo "e2e: the checkout lies in a directory that this machine of its own has a private one in place of ($base): clone it elsewhere" >&2
+    exit 1
+    ;;
+esac
+
 hierarchies() { awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/mounts; }
 
 # What is in a cgroup has been killed by then; the kernel may need a moment to notice.
@@ -50,7 +57,7 @@ done
 # The shell waits beside it, so that a signal finds it; should the shell itself be killed, the kernel kills the rest.
 setpriv --pdeathsig KILL -- unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private sh "$here/inside.sh" "$@" &
 inside=$!
-trap 'kill -KILL $inside 2>/dev/null || true; wait $inside || true; remove $$; exit 143' TERM INT HUP
+trap 'kill -KILL $inside 2>/dev/null || true; wait $inside 2>/dev/null || true; remove $$; exit 143' TERM INT HUP
 code=0
 wait $inside || code=$?
 trap '' TERM INT HUP

@@ -37,6 +37,6 @@ wait $! || code=$?
 rm -rf "$logs"
 if [ $code != 0 ]; then
   mkdir "$logs"
-  cp -r /run/node/*.log /var/log/pods "$logs" || true
+  cp -r /run/node/*.log /var/log/pods "$logs" 2>/dev/null || true # where it came so far
 fi
 exit $code

@@ -16,15 +16,7 @@ const PROGRAMS = {
   ctr: "usr/bin/ctr",
   runc: "usr/sbin/runc",
 };
-const INSTALLED = [
-  "libseccomp2",
-  "containernetworking-plugins",
-  "iproute2",
-  "buildah",
-  "debootstrap",
-  "debian-archive-keyring",
-  "busybox-static",
-];
+const INSTALLED = ["libseccomp2", "containernetworking-plugins", "buildah", "debootstrap", "debian-archive-keyring", "busybox-static"];
 const VERSION = "1";
 const image = join(localCache, "image");
 
