@@ -16,7 +16,9 @@ export interface NodeLayout {
 
 /** Where its daemons listen; unix socket addresses end at 107 bytes. */
 export const CONTAINERD_SOCKET = "/run/containerd/containerd.sock";
-export const PAUSE_IMAGE = "localhost/pause:test";
+const PAUSE_IMAGE = "localhost/pause:test";
+/** As test/image/build.sh names it. */
+export const IMAGE = "localhost/thinstream:test";
 
 /** containerd's, of version 1.6. */
 export function containerdConfig({ dir, bin }: NodeLayout): string {

@@ -5,7 +5,7 @@ import { SERVICE_ADDRESS, writeKubeconfig } from "../cluster/index.ts";
 import { startSilentProxy } from "../kube/silent-proxy.ts";
 import { LabError, needTier, run, Server, tierPath } from "../lab/index.ts";
 import type { NodeLayout } from "./config.ts";
-import { CONTAINERD_SOCKET, containerdConfig, kubeletConfig, networkConfig, NODE_ADDRESS } from "./config.ts";
+import { CONTAINERD_SOCKET, containerdConfig, IMAGE, kubeletConfig, networkConfig, NODE_ADDRESS } from "./config.ts";
 
 /** A real node of a control plane: containerd with runc, a kubelet, and pods with addresses of their own. */
 export class Node {
@@ -27,7 +27,8 @@ export class Node {
     const node = new Node({ name, dir, cgroup, bin: join(tierPath("e2e"), "bin"), clientCa: plane.layout.ca.cert });
     try {
       await node.#startContainerd();
-      for (const archive of ["pause.oci.tar", "thinstream.oci.tar"]) await node.ctr("images", "import", join(tierPath("e2e"), archive));
+      await node.#import("pause.oci.tar");
+      await node.bringImage();
       // Nobody else carries out what Services say: this one alone is asked for.
       await node.expose(plane.layout.ports.api, { host: SERVICE_ADDRESS, port: 443 });
       await node.#startKubelet(plane);
@@ -54,6 +55,20 @@ export class Node {
   /** containerd's command line, in the kubelet's part of it. @throws LabError */
   ctr(...args: readonly string[]): Promise<string> {
     return run(join(this.layout.bin, "ctr"), ["-a", CONTAINERD_SOCKET, "-n", "k8s.io", ...args], { timeoutMs: 300_000 });
+  }
+
+  /** Our image, as it was built. @throws LabError */
+  async bringImage(): Promise<void> {
+    await this.#import("thinstream.oci.tar");
+  }
+
+  /** What runs goes on; what starts has to pull it, and there is nowhere to pull it from. @throws LabError */
+  async removeImage(): Promise<void> {
+    await this.ctr("images", "rm", IMAGE);
+  }
+
+  async #import(archive: string): Promise<void> {
+    await this.ctr("images", "import", join(tierPath("e2e"), archive));
   }
 
   async stop(): Promise<void> {

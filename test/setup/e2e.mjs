@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { downloadPackages, ensurePackages } from "./apt.mjs";
 import { buildKubelet } from "./cluster.mjs";
 import { needNamespaces } from "./host.mjs";
-import { CannotDo, cached, hashOf, localCache, mortal, outputOf, root, run } from "./util.mjs";
+import { CannotDo, cached, hashOf, localCache, mortal, outputOf, root, run, withLock } from "./util.mjs";
 
 const TIER = "e2e";
 // Unpacked, not installed: containerd's package would start a service of the machine's.
@@ -28,7 +28,7 @@ export async function ensureE2e() {
   const probe = spawnSync("unshare", ["--net", "sh", "-ec", bridge], { encoding: "utf8" });
   if (probe.status !== 0) throw new CannotDo(`this machine allows no network of its own: ${probe.stderr.trim()}`);
   const [runtime, kubelet] = [await cached("containerd", hashOf(VERSION, ...UNPACKED), unpackRuntime), await buildKubelet(TIER)];
-  await buildImages();
+  await withLock(`image-${hashOf(image)}`, buildImages);
   const dir = join(localCache, "lab/e2e");
   rmSync(dir, { recursive: true, force: true });
   mkdirSync(join(dir, "bin"), { recursive: true });
