@@ -1,7 +1,9 @@
 import { type ViteUserConfig, defineConfig } from "vitest/config";
 import { testProjects } from "./test/projects.ts";
 
-const { pure, lab } = testProjects(import.meta.dirname);
+const { pure, lab, e2e } = testProjects(import.meta.dirname);
+// Inside the machine that test/e2e/enclose.sh makes.
+const enclosed = process.env["THINSTREAM_E2E_DIR"] !== undefined;
 const fast = process.env["THINSTREAM_TEST_FAST"] === "1";
 
 // Native bindings want a process of their own, and what a killed process leaves behind must not reach the next test file.
@@ -33,9 +35,11 @@ const labProject = {
   },
 };
 
+const e2eProject = { test: { ...labProject.test, name: "e2e", include: [...e2e], testTimeout: 600_000 } };
+
 const config: ViteUserConfig = defineConfig({
   test: {
-    projects: fast ? [pureProject] : [pureProject, labProject],
+    projects: enclosed ? [e2eProject] : fast ? [pureProject] : [pureProject, labProject],
     teardownTimeout: 60_000,
   },
 });

@@ -1,12 +1,21 @@
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-/** The test files under `root`, apart: those that start other programs (`lab`), and those that only compute (`pure`). Paths from `root`. */
-export function testProjects(root: string): { readonly pure: readonly string[]; readonly lab: readonly string[] } {
-  const files = globSync("test/**/*.test.ts", { cwd: root }).toSorted();
+/**
+ * The test files under `root`, apart: those that start other programs (`lab`), those that only compute (`pure`), and those that need a machine of
+ * their own (`e2e`). Paths from `root`.
+ */
+export function testProjects(root: string): {
+  readonly pure: readonly string[];
+  readonly lab: readonly string[];
+  readonly e2e: readonly string[];
+} {
+  const all = globSync("test/**/*.test.ts", { cwd: root }).toSorted();
+  const e2e = all.filter((file) => file.startsWith("test/e2e/"));
+  const files = all.filter((file) => !e2e.includes(file));
   const known = new Map<string, boolean>();
   const lab = new Set(files.filter((file) => startsPrograms(join(root, file), known)));
-  return { pure: files.filter((file) => !lab.has(file)), lab: [...lab] };
+  return { pure: files.filter((file) => !lab.has(file)), lab: [...lab], e2e };
 }
 
 /** Whether a test file, or a file of `test/` it imports, uses the lab or starts a program itself. */

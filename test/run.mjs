@@ -3,6 +3,7 @@
 //   npm test -- test/nbd         the test files whose path contains that, without the gates
 //   THINSTREAM_TEST_FAST=1       the gates and the tests that start no other programs
 //   --gates (npm run check)      the gates alone
+//   --e2e (npm run e2e)          the tests of a real node, with our image, on a machine of their own: see docs/development.md
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { delimiter, join } from "node:path";
@@ -13,7 +14,8 @@ const results = join(root, `.cache/test/results-${process.pid}.json`);
 const localNode = join(root, ".cache/node/node_modules/.bin");
 const args = process.argv.slice(2);
 const gatesOnly = args.includes("--gates");
-const filters = args.filter((arg) => arg !== "--gates");
+const e2e = args.includes("--e2e");
+const filters = args.filter((arg) => !["--gates", "--e2e"].includes(arg));
 const fast = process.env.THINSTREAM_TEST_FAST === "1";
 const count = { passed: 0, failed: 0, skipped: 0 };
 const failures = [];
@@ -51,14 +53,20 @@ function record(name, ok) {
 }
 
 async function setUp() {
+  const code = await run(process.execPath, ["test/setup.mjs", ...neededTiers()]);
+  // Also when this process runs on an old Node, the tools run on the one the set-up fetched.
+  if (Number(process.versions.node.split(".")[0]) < 24) process.env.PATH = `${localNode}${delimiter}${process.env.PATH}`;
+  return code === 0;
+}
+
+/** Says what is set up; none named is everything. */
+function neededTiers() {
   const minimal = gatesOnly || fast;
   say(
     minimal ? "set-up: Node and packages, which suffice for what starts no programs" : "set-up: everything the tests need (safe to repeat)",
   );
-  const code = await run(process.execPath, ["test/setup.mjs", ...(minimal ? ["node", "npm"] : [])]);
-  // Also when this process runs on an old Node, the tools run on the one the set-up fetched.
-  if (Number(process.versions.node.split(".")[0]) < 24) process.env.PATH = `${localNode}${delimiter}${process.env.PATH}`;
-  return code === 0;
+  if (minimal) return ["node", "npm"];
+  return e2e ? ["node", "npm", "s3", "cluster", "host", "guest", "e2e"] : [];
 }
 
 async function runGates() {
@@ -78,7 +86,10 @@ async function runTests() {
   );
   mkdirSync(join(root, ".cache/test"), { recursive: true });
   // libvirt and NBD calls, files and cryptography wait in one pool of threads.
-  const code = await tool("vitest", ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${results}`, ...filters], {
+  const vitest = join(root, "node_modules/.bin/vitest");
+  // The script is told when this process ends in any way, and takes away what it made.
+  const [command, ...first] = e2e ? ["setpriv", "--pdeathsig", "TERM", "--", "sh", "test/e2e/enclose.sh", vitest] : [vitest];
+  const code = await run(command, [...first, "run", "--reporter=default", "--reporter=json", `--outputFile.json=${results}`, ...filters], {
     UV_THREADPOOL_SIZE: process.env.UV_THREADPOOL_SIZE ?? "16",
   });
   if (!existsSync(results)) return record("tests: no result", false);
@@ -103,7 +114,7 @@ function countFile(file) {
 
 process.chdir(root);
 if (await setUp()) {
-  if (filters.length === 0) await runGates();
+  if (filters.length === 0 && !e2e) await runGates();
   if (!gatesOnly) await runTests();
 } else {
   record("set-up", false);

@@ -1,7 +1,7 @@
 // The whole set-up: `npm test` and `npm run setup` begin with it, the demo and the soak with what they need of it. Plain JavaScript
 // for Node 20 and later with nothing installed. Safe to repeat and to interrupt: what is there stays, what was half made is made again.
 //
-//   node test/setup.mjs            everything
+//   node test/setup.mjs            everything but e2e
 //   node test/setup.mjs host s3    only these
 //
 // What cannot be made is one line here and a reason in .cache/lab/tiers.json, which the tests print when they skip.
@@ -10,6 +10,7 @@ import { mkdirSync, readFileSync, realpathSync, renameSync, writeFileSync } from
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ensureCluster } from "./setup/cluster.mjs";
+import { ensureE2e } from "./setup/e2e.mjs";
 import { ensureGuest } from "./setup/guest.mjs";
 import { ensureHost, ensurePeer } from "./setup/host.mjs";
 import { ensureModules, ensureNode } from "./setup/node.mjs";
@@ -28,10 +29,13 @@ const TIERS = {
   guest: ensureGuest,
   trixie: ensureTrixie,
   peer: ensurePeer,
+  e2e: ensureE2e,
 };
 const REQUIRED = ["node", "npm"];
 // These take the longest, and nearly all of it in the compiler: they run beside the rest, one after the other.
-const COMPILED = ["reader", "s3", "cluster"];
+const COMPILED = ["reader", "s3", "cluster", "e2e"];
+// It builds the image, so only who asks for it gets it.
+const ON_REQUEST = ["e2e"];
 const TABLE = join(localCache, "lab/tiers.json");
 
 /**
@@ -73,7 +77,7 @@ function record(name, state) {
 }
 
 async function main(names) {
-  const wanted = names.length === 0 ? Object.keys(TIERS) : names;
+  const wanted = names.length === 0 ? Object.keys(TIERS).filter((name) => !ON_REQUEST.includes(name)) : names;
   const states = new Map();
   const ensure = async (name) => states.set(name, await ensureTier(name));
   const inTurn = async (tiers) => {

@@ -7,7 +7,7 @@ import { readAudit } from "./audit.ts";
 import type { Certificate } from "./certificates.ts";
 import { Authority, signingKey } from "./certificates.ts";
 import type { Layout } from "./flags.ts";
-import { FRONT_PROXY, apiServerFlags, controllerFlags, etcdFlags, schedulerFlags } from "./flags.ts";
+import { FRONT_PROXY, SERVICE_ADDRESS, apiServerFlags, controllerFlags, etcdFlags, schedulerFlags } from "./flags.ts";
 import { Identity, writeKubeconfig } from "./identity.ts";
 
 /** Parts beyond etcd and the API server. Without `controllers` there are no default service accounts, no garbage collection, no Jobs' pods. */
@@ -59,7 +59,10 @@ export class ControlPlane {
     const dir = tempDir("cluster");
     const [authority, proxies] = await Promise.all([Authority.create(join(dir, "pki")), Authority.create(join(dir, "front-proxy"))]);
     const [serving, frontProxy, admin] = await Promise.all([
-      authority.issue("kube-apiserver", { subject: "/CN=kube-apiserver", names: ["127.0.0.1", "localhost", "kubernetes.default.svc"] }),
+      authority.issue("kube-apiserver", {
+        subject: "/CN=kube-apiserver",
+        names: ["127.0.0.1", "localhost", "kubernetes.default.svc", SERVICE_ADDRESS],
+      }),
       proxies.issue("client", { subject: `/CN=${FRONT_PROXY}` }),
       authority.issue("admin", { subject: "/O=system:masters/CN=admin" }),
     ]);

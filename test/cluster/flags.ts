@@ -23,6 +23,9 @@ export interface Layout {
 /** The name in the certificate by which an aggregated API knows the API server. */
 export const FRONT_PROXY = "front-proxy-client";
 
+/** The API server's own among the services' addresses: what pods of a real node ask. */
+export const SERVICE_ADDRESS = "10.96.0.1";
+
 const AUDIT_POLICY: string = join(import.meta.dirname, "audit-policy.yaml");
 
 /** Data of a test need not survive a power cut, and waiting for the disk is most of what etcd does. */
@@ -58,6 +61,10 @@ export function apiServerFlags({ ports, ca, serving, frontProxyCa, frontProxy, t
     "--service-account-issuer=https://kubernetes.default.svc",
     `--service-account-key-file=${tokenKey}`,
     `--service-account-signing-key-file=${tokenKey}`,
+    // Whom a real kubelet lets read logs. A node's name is no DNS name here.
+    `--kubelet-client-certificate=${serving.cert}`,
+    `--kubelet-client-key=${serving.key}`,
+    "--kubelet-preferred-address-types=InternalIP",
     `--requestheader-client-ca-file=${frontProxyCa}`,
     `--requestheader-allowed-names=${FRONT_PROXY}`,
     "--requestheader-username-headers=X-Remote-User",

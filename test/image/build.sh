@@ -55,6 +55,8 @@ buildah run "$container" -- sh -ec 'cd /tmp; export THINSTREAM_KEY_FILE=/tmp/key
 thinstream init --repo file:///tmp/repo >/dev/null; thinstream backup --repo file:///tmp/repo --image vda=/tmp/disk --image-format raw --vm probe >/dev/null
 thinstream restore --repo file:///tmp/repo --point latest --vm probe --output /tmp/out >/dev/null; cmp disk out/vda.raw; echo "backed up and restored, byte for byte"'
 buildah rm "$container" >/dev/null
+# What the image was before has lost its name.
+buildah rmi --prune >/dev/null
 rm -f "$work/thinstream.oci.tar"
-buildah push -q localhost/thinstream "oci-archive:$work/thinstream.oci.tar:thinstream:test" >/dev/null
+buildah push -q localhost/thinstream "oci-archive:$work/thinstream.oci.tar:localhost/thinstream:test" >/dev/null
 echo "image: $work/thinstream.oci.tar, $(du -h "$work/thinstream.oci.tar" | cut -f 1)"

@@ -10,7 +10,10 @@ export interface SilentProxy {
   stop(): Promise<void>;
 }
 
-export async function startSilentProxy(to: number): Promise<SilentProxy> {
+const ANY = { host: "127.0.0.1", port: 0 } as const;
+
+/** In front of a loopback port; it listens on another one, or where it is told. */
+export async function startSilentProxy(to: number, at: { readonly host: string; readonly port: number } = ANY): Promise<SilentProxy> {
   const sockets = new Set<Socket>();
   const server = createServer((near) => {
     const far = connect(to, "127.0.0.1");
@@ -25,7 +28,7 @@ export async function startSilentProxy(to: number): Promise<SilentProxy> {
     }
     near.pipe(far).pipe(near);
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(at);
   await once(server, "listening");
   return {
     port: (server.address() as AddressInfo).port,

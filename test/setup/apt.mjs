@@ -32,7 +32,27 @@ async function install(tier, packages) {
 
 /** The package lists are fetched once in a set-up. */
 let lists;
-export function refreshLists(tier) {
+function refreshLists(tier) {
   lists ??= run({ tier, what: "apt-get update" }, "apt-get", ["update", ...OPTIONS], { env: QUIET });
   return lists;
+}
+
+/**
+ * Downloads packages to a directory without installing them. `names` is asked again after the package lists have been fetched anew; it gives
+ * undefined where they do not say. Throws CannotDo.
+ */
+export async function downloadPackages(tier, dir, names) {
+  const fetch = (packages) =>
+    run({ tier, what: `downloading ${packages.join(" ")}` }, "apt-get", ["download", "-q", ...packages], { cwd: dir });
+  const known = names();
+  try {
+    if (known !== undefined) return await fetch(known);
+  } catch (cause) {
+    if (!(cause instanceof CannotDo)) throw cause;
+  }
+  say(tier, "the package lists are old");
+  await refreshLists(tier);
+  const packages = names();
+  if (packages === undefined) throw new CannotDo("the package lists do not have the packages that it needs");
+  return await fetch(packages);
 }

@@ -6,7 +6,7 @@ import { CannotDo, cached, has, hashOf, localCache, mortal, root, run } from "./
 
 const source = join(root, "test/cluster");
 const pins = ["go.mod", "go.sum"].map((file) => readFileSync(join(source, file), "utf8"));
-const PACKAGES = {
+const PROGRAMS = {
   etcd: "go.etcd.io/etcd/server/v3",
   "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
   "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
@@ -20,8 +20,13 @@ export async function ensureCluster() {
   if (!has("openssl")) await ensurePackages("cluster", ["openssl"]); // makes the certificates
   const assets = process.env.KUBEBUILDER_ASSETS;
   const given = (name) => assets !== undefined && assets !== "" && existsSync(join(assets, name));
-  const names = Object.keys(PACKAGES);
-  const built = await buildPrograms(names.filter((name) => !given(name)));
+  const names = Object.keys(PROGRAMS);
+  const wanted = names.filter((name) => !given(name));
+  const built = await buildPrograms(
+    { tier: "cluster", name: "kubernetes", minutes: 10 },
+    wanted,
+    wanted.map((name) => PROGRAMS[name]),
+  );
   const dir = join(localCache, "lab/cluster");
   rmSync(dir, { recursive: true, force: true });
   mkdirSync(dir, { recursive: true });
@@ -29,15 +34,20 @@ export async function ensureCluster() {
   return dir;
 }
 
-function buildPrograms(names) {
-  const hash = hashOf(...pins, linkerFlags(), ...names);
-  return cached(`kubernetes-${pinned("k8s.io/kubernetes")}`, hash, async (out) => {
+/** The kubelet, in a cache entry of its own: only the tier with real nodes needs it. Gives the program. */
+export async function buildKubelet(tier) {
+  const built = await buildPrograms({ tier, name: "kubelet", minutes: 4 }, ["kubelet"], ["k8s.io/kubernetes/cmd/kubelet"]);
+  return join(built, "kubelet");
+}
+
+function buildPrograms({ tier, name, minutes }, names, packages) {
+  return cached(`${name}-${pinned("k8s.io/kubernetes")}`, hashOf(...pins, linkerFlags(), ...names), async (out) => {
     if (!has("go")) throw new CannotDo("go (1.25 or later) is not on PATH, and Kubernetes is built with it");
     const options = ["-p", "2", "-trimpath", "-ldflags", linkerFlags(), "-o", `${out}/`];
-    const build = ["-n", "10", "go", "build", ...options, ...names.map((name) => PACKAGES[name])];
+    const build = ["-n", "10", "go", "build", ...options, ...packages];
     const env = { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-mod=readonly" };
-    const what = `building ${names.join(", ")} from Go modules (about 10 minutes once)`;
-    await run({ tier: "cluster", what }, ...mortal("nice", build), { cwd: source, env });
+    const what = `building ${names.join(", ")} from Go modules (about ${minutes} minutes once)`;
+    await run({ tier, what }, ...mortal("nice", build), { cwd: source, env });
     // Go names a program after its package's folder.
     if (names.includes("etcd")) renameSync(join(out, "server"), join(out, "etcd"));
   });

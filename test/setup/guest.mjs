@@ -2,8 +2,8 @@
 import { spawnSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { CannotDo, cached, hashOf, outputOf, root, run, say } from "./util.mjs";
-import { ensurePackages, refreshLists } from "./apt.mjs";
+import { CannotDo, cached, hashOf, outputOf, root, run } from "./util.mjs";
+import { downloadPackages, ensurePackages } from "./apt.mjs";
 
 const VERSION = "1";
 const MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_console"];
@@ -20,7 +20,7 @@ async function build(dir) {
   const unpacked = join(work, "unpacked");
   const tree = join(work, "tree");
   mkdirSync(unpacked, { recursive: true });
-  await download(work);
+  await downloadPackages("guest", work, packages);
   for (const deb of readdirSync(work).filter((name) => name.endsWith(".deb"))) {
     await run({ tier: "guest", what: `unpacking ${deb}` }, "dpkg-deb", ["-x", deb, unpacked], { cwd: work });
   }
@@ -37,24 +37,9 @@ async function build(dir) {
   rmSync(work, { recursive: true });
 }
 
-async function download(work) {
-  const names = () => {
-    const kernel = /Depends: (linux-image-\S+)/.exec(outputOf("apt-cache", ["depends", "linux-image-cloud-amd64"]))?.[1];
-    return kernel === undefined ? undefined : [kernel, "qemu-guest-agent"];
-  };
-  const fetch = (packages) =>
-    run({ tier: "guest", what: `downloading ${packages.join(" ")}` }, "apt-get", ["download", "-q", ...packages], { cwd: work });
-  try {
-    await fetch(names() ?? []);
-    if (readdirSync(work).some((name) => name.startsWith("linux-image-"))) return;
-  } catch (cause) {
-    if (!(cause instanceof CannotDo)) throw cause;
-    say("guest", "the package lists are old");
-  }
-  await refreshLists("guest");
-  const packages = names();
-  if (packages === undefined) throw new CannotDo("no package linux-image-cloud-amd64 in the package lists");
-  await fetch(packages);
+function packages() {
+  const kernel = /Depends: (linux-image-\S+)/.exec(outputOf("apt-cache", ["depends", "linux-image-cloud-amd64"]))?.[1];
+  return kernel === undefined ? undefined : [kernel, "qemu-guest-agent"];
 }
 
 /** The modules and those they need, numbered in the order to load them. */

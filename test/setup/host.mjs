@@ -17,6 +17,8 @@ const PACKAGES = [
   "nbdkit",
   "time",
   "util-linux",
+  // Networks of their own.
+  "iproute2",
   // Argo CD's health checks are Lua.
   "lua5.4",
 ];
