@@ -54,7 +54,12 @@ export const homes: Readonly<Record<string, readonly string[]>> = {
   typebox: ["api/"],
   commander: ["cli/"],
   croner: ["controller/plan/"],
-  "prom-client": ["controller/serve/metrics.ts", "controller/serve/reading.ts", "controller/serve/run-figures.ts"],
+  "prom-client": [
+    "controller/serve/metrics.ts",
+    "controller/serve/reading.ts",
+    "controller/serve/request-figures.ts",
+    "controller/serve/run-figures.ts",
+  ],
 };
 
 /** The module a path below `src` belongs to: the deepest folder of the table that holds it. */

@@ -17,9 +17,13 @@ const disk = record({
   level: Type.Enum([...pointLevels]),
   size: bytes,
   dirtyBytes: bytes,
+  zeroBytes: bytes,
   readBytes: bytes,
   uploadedBytes: bytes,
 });
+
+/** What was asked of the store, tries that failed counted in. */
+const requests = record({ get: count, head: count, list: count, put: count, delete: count });
 
 const succeeded = record({
   version: Type.Literal(1),
@@ -42,6 +46,7 @@ const succeeded = record({
   disks: Type.Optional(Type.Array(disk)),
   /** catalog and forget: how many */
   points: Type.Optional(count),
+  requests: Type.Optional(requests),
   /** what had no room: disks and warnings from the end, and the ends of texts (they end in …) */
   omitted: Type.Optional(record({ disks: count, warnings: count })),
 });
@@ -52,6 +57,7 @@ const failed = record({
   reason: Type.Enum([...failureReasons]),
   message: Type.String(),
   retryable: Type.Boolean(),
+  requests: Type.Optional(requests),
 });
 
 const schema = oneOfBy("outcome", [succeeded, failed]);
@@ -59,6 +65,7 @@ const schema = oneOfBy("outcome", [succeeded, failed]);
 export type SucceededResult = Static<typeof succeeded>;
 export type FailedResult = Static<typeof failed>;
 export type AgentResult = Static<typeof schema>;
+export type StoreRequests = Static<typeof requests>;
 export type ResultDisk = Static<typeof disk>;
 
 export function failedResult(reason: FailureReason, message: string): FailedResult {

@@ -34,6 +34,7 @@ export type FrozenMessage = Static<typeof frozenSchema>;
 
 /** `GET /points` */
 const pointsPageSchema = record({
+  repository: record({ id: Type.String({ pattern: "^[0-9a-f]{32}$" }), formatVersion: Type.Integer({ minimum: 1, maximum: 1_000_000 }) }),
   points: Type.Array(pointSummarySchema, { maxItems: CATALOG_PAGE }),
   unreadable: Type.Array(record({ id: Type.String(), message: Type.String() }), { maxItems: CATALOG_PAGE }),
   /** place of the next page's first, or null at the end */

@@ -20,7 +20,7 @@ export { type BackupRepository, backupRepository } from "./v1alpha1/backup-repos
 export { type RestorePoint, restorePoint } from "./v1alpha1/restore-point.ts";
 export { type RestoreRequest, restoreRequest } from "./v1alpha1/restore-request.ts";
 export { type VirtualMachineBackup, virtualMachineBackup } from "./v1alpha1/virtual-machine-backup.ts";
-export { durationMs, quantityBytes } from "./values.ts";
+export { durationMs, formatQuantity, parseQuantity, quantityBytes } from "./values.ts";
 /** What controller and agents say to each other: docs/operator.md as schemas and types. */
 export {
   type AgentResult,
@@ -30,6 +30,7 @@ export {
   MAX_RESULT_BYTES,
   parseAgentResult,
   type ResultDisk,
+  type StoreRequests,
   type SucceededResult,
 } from "./agent-result.ts";
 export {
@@ -60,6 +61,7 @@ export type { PointSummary } from "./point-summary.ts";
 export {
   type BackupWork,
   type BackupWorkSource,
+  type CatalogWork,
   type ForgetWork,
   type InspectWork,
   MAX_ORDER_BYTES,

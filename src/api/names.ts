@@ -33,21 +33,25 @@ const hashLength = 8;
  * `<policy>-<vm>-<time>`: the run a policy makes for a virtual machine and a time, the same whoever asks and however often. Where a name is
  * cut, or its parts could be read in another way (`a-b` and `c`, `a` and `b-c`), a hash of policy and machine follows.
  */
-export function runName(policy: string, vm: string, time: Date): string {
-  const plain = `${policy}-${vm}-${stamp(time)}`;
-  // A time ends in six digits and a hash has eight characters, so a name with one is never a name without.
+export function scheduledRunName(policy: string, vm: string, tick: Date): string {
+  return runName(policy, vm, stamp(tick));
+}
+
+/** `<policy>-<vm>-m<hash of the text>`: the run for a manual trigger. */
+export function triggeredRunName(policy: string, vm: string, trigger: string): string {
+  return runName(policy, vm, `m${hash(trigger)}`);
+}
+
+/** @param suffix a time, which ends in six digits, or `m` and a hash: so a name with a hash after it is never one without */
+function runName(policy: string, vm: string, suffix: string): string {
+  const plain = `${policy}-${vm}-${suffix}`;
   if (/^[a-z0-9]+$/.test(policy) && isLabel(plain)) return plain;
-  return `${joined([policy, vm], longest - stampLength - hashLength - 2)}-${stamp(time)}-${hash(policy, vm)}`;
+  return `${joined([policy, vm], longest - suffix.length - hashLength - 2)}-${suffix}-${hash(policy, vm)}`;
 }
 
 /** `<vm>-<time>-<hash of repository and point>`: the mirror of a point of the catalog. */
 export function restorePointName(vm: string, time: Date, { repository, pointId }: { repository: string; pointId: string }): string {
   return `${joined([vm], longest - stampLength - hashLength - 2)}-${stamp(time)}-${hash(repository, vm, pointId)}`;
-}
-
-/** A name for what belongs to `parts` (an agent pod, a Secret): readable where they are short, one of its own in any case. */
-export function nameFor(prefix: string, ...parts: string[]): string {
-  return `${joined([prefix, ...parts], longest - hashLength - 1)}-${hash(...parts)}`;
 }
 
 /** The value a label has for this name: the name itself where it fits. */

@@ -47,12 +47,24 @@ const suffixes: Readonly<Record<string, number>> = {
   Ei: 2 ** 60,
 };
 
-/** Whole bytes of a quantity, rounded up as Kubernetes does. */
-export function quantityBytes(quantity: string): number {
+/** Whole bytes of a quantity, rounded up as Kubernetes does; null for what is none. */
+export function parseQuantity(quantity: string): number | null {
   const [, digits, exponent, suffix] =
     /^\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:([eE][+-]?[0-9]{1,2})|([kMGTPE]|[KMGTPE]i|m)?)$/.exec(quantity) ?? [];
-  if (digits === undefined) throw new InvalidValueError(`"${quantity}" is not a quantity`);
-  return Math.ceil(Number(`${digits}${exponent ?? ""}`) * (suffixes[suffix ?? ""] ?? 1));
+  return digits === undefined ? null : Math.ceil(Number(`${digits}${exponent ?? ""}`) * (suffixes[suffix ?? ""] ?? 1));
+}
+
+/** As `parseQuantity`. @throws InvalidValueError */
+export function quantityBytes(quantity: string): number {
+  const bytes = parseQuantity(quantity);
+  if (bytes === null) throw new InvalidValueError(`"${quantity}" is not a quantity`);
+  return bytes;
+}
+
+/** Bytes as a quantity, in the largest binary unit that has no fraction. */
+export function formatQuantity(bytes: number): string {
+  const unit = ["Ti", "Gi", "Mi", "Ki"].find((one) => bytes > 0 && bytes % (suffixes[one] ?? 1) === 0);
+  return unit === undefined ? String(bytes) : `${bytes / (suffixes[unit] ?? 1)}${unit}`;
 }
 
 /** An IANA time zone: the API server looks it up in its own list. */

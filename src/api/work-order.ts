@@ -77,7 +77,8 @@ const restore = record({
   disks: Type.Array(record({ disk: diskName, path, mode: words("Filesystem", "Block") }), { minItems: 1, maxItems: MAX_DISKS }),
 });
 
-const catalog = record({ type: Type.Literal("catalog") });
+/** `initialize`: an empty repository is made where there is none */
+const catalog = record({ type: Type.Literal("catalog"), initialize: Type.Boolean() });
 const forget = record({ type: Type.Literal("forget"), points: Type.Array(pointId, { minItems: 1, maxItems: 10_000 }) });
 const inspect = record({ type: Type.Literal("inspect"), point: pointId });
 
@@ -103,6 +104,7 @@ export type Work = WorkOrder["work"];
 export type WorkType = Work["type"];
 export type BackupWork = Static<typeof backup>;
 export type BackupWorkSource = BackupWork["source"];
+export type CatalogWork = Static<typeof catalog>;
 export type ForgetWork = Static<typeof forget>;
 export type InspectWork = Static<typeof inspect>;
 export type RestoreWork = Static<typeof restore>;

@@ -1,6 +1,6 @@
 import type { Logger } from "../lib/logger.ts";
-import type { ObjectStore } from "../objectstore/index.ts";
-import { Repository } from "../repository/index.ts";
+import { type ObjectStore, probeStore } from "../objectstore/index.ts";
+import { Repository, type RepositoryAccess, RepositoryError } from "../repository/index.ts";
 import { keyFileFrom, keyFileWarning, readKeyFile } from "./key-file.ts";
 import { openStore, type StoreLimits } from "./open-store.ts";
 import type { ExitCode } from "./exit-codes.ts";
@@ -29,6 +29,8 @@ export interface RepositoryPlace extends StoreLimits {
   readonly url: string;
   /** null: not encrypted */
   readonly keyFile: string | null;
+  /** Whether an empty one is made where there is none. Default: no. */
+  readonly initialize?: boolean;
 }
 
 /** Opens the repository for `work` and closes its store afterwards, however it ends. */
@@ -45,13 +47,36 @@ export async function withRepository<T>(
 
 /** As `withRepository`, where nobody looks after who else can read the key file. */
 export async function withRepositoryAt<T>(
-  { url, keyFile, ...limits }: RepositoryPlace,
+  { url, keyFile, initialize = false, ...limits }: RepositoryPlace,
   context: Context,
   work: (repository: Repository) => Promise<T>,
 ): Promise<T> {
   const key = keyFile === null ? null : await readKeyFile(keyFile);
-  const open = async (store: ObjectStore): Promise<Repository> => await Repository.open({ store, key, signal: context.signal });
-  return await withStore(url, context, async (store) => await work(await open(store)), limits);
+  return await withStore(
+    url,
+    context,
+    async (store) => {
+      const access = { store, key, signal: context.signal };
+      return await work(await (initialize ? openOrMake(access) : Repository.open(access)));
+    },
+    limits,
+  );
+}
+
+/** Of two who make it at once one wins, and both have the winner's. */
+async function openOrMake(access: RepositoryAccess): Promise<Repository> {
+  try {
+    return await Repository.open(access);
+  } catch (thrown) {
+    if (!(thrown instanceof RepositoryError) || thrown.code !== "not-a-repository") throw thrown;
+  }
+  await probeStore(access.store, access);
+  try {
+    return await Repository.init(access);
+  } catch (thrown) {
+    if (!(thrown instanceof RepositoryError) || thrown.code !== "already-a-repository") throw thrown;
+    return await Repository.open(access);
+  }
 }
 
 export async function withStore<T>(

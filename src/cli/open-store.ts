@@ -1,5 +1,13 @@
 import { FsObjectStore } from "../objectstore/fs/index.ts";
-import { LimitedObjectStore, type ObjectStore, parseStoreUrl, RetryingObjectStore, StoreError } from "../objectstore/index.ts";
+import {
+  CountingObjectStore,
+  LimitedObjectStore,
+  type ObjectStore,
+  parseStoreUrl,
+  type RequestCounts,
+  RetryingObjectStore,
+  StoreError,
+} from "../objectstore/index.ts";
 import { S3ObjectStore } from "../objectstore/s3/index.ts";
 import type { Logger } from "../lib/logger.ts";
 import { UsageError } from "./usage-error.ts";
@@ -10,10 +18,12 @@ const CONCURRENCY = 48;
 export interface StoreLimits {
   /** bytes a second; 0 or absent: as fast as it goes */
   readonly uploadRate?: number;
+  /** Given the way to learn what was asked of the store. */
+  readonly onCounting?: (counts: () => RequestCounts) => void;
 }
 
 /** The store a URL names, with retries and limits where there is a network in between. */
-export function openStore(url: string, log: Logger, { uploadRate = 0 }: StoreLimits = {}): ObjectStore {
+export function openStore(url: string, log: Logger, { uploadRate = 0, onCounting }: StoreLimits = {}): ObjectStore {
   const location = parse(url);
   const limits = { concurrency: CONCURRENCY, ...(uploadRate > 0 ? { uploadRate } : {}) };
   if (location.kind === "fs") {
@@ -22,7 +32,9 @@ export function openStore(url: string, log: Logger, { uploadRate = 0 }: StoreLim
   }
   const onRetry = ({ doing, attempt, delay, error }: { doing: string; attempt: number; delay: number; error: Error }): void =>
     log.warn({ doing, attempt, delay: Math.round(delay), reason: error.message }, "Retrying a request to the store");
-  return new LimitedObjectStore(new RetryingObjectStore(new S3ObjectStore(location), { onRetry }), limits);
+  const counting = new CountingObjectStore(new S3ObjectStore(location));
+  onCounting?.(() => counting.counts);
+  return new LimitedObjectStore(new RetryingObjectStore(counting, { onRetry }), limits);
 }
 
 function parse(url: string): ReturnType<typeof parseStoreUrl> {

@@ -1,3 +1,4 @@
+import type { VirtualMachineBackup } from "../api/index.ts";
 import { EventRecorder, type Informer, type KubeClient, type KubeObject, LeaderElection, WorkQueue } from "../kube/index.ts";
 import type { Logger } from "../lib/logger.ts";
 import { Agents, BY_RUN } from "./agents/agents.ts";
@@ -100,7 +101,11 @@ async function lead(
   const wakeRepository = (name: string): void => queues["BackupRepository"]?.addAfter(name, 1000);
   add("RestorePoint", 4, new RestorePointReconciler(context, wakeRepository).reconcile);
   add("BackupPolicy", 2, new PolicyReconciler(context).reconcile);
-  const unsubscribe = [...subscribe({ queues, caches }), standing.leads(Object.values(queues))];
+  const unsubscribe = [
+    ...subscribe({ queues, caches }),
+    standing.leads(Object.values(queues)),
+    standing.metrics.requests.follow(caches, config.namespace),
+  ];
   try {
     options.onLeading?.();
     await Promise.all(Object.values(queues).map(async (queue) => await queue.run(leadership)));
@@ -117,21 +122,28 @@ function subscribe({ queues, caches }: Parts): readonly (() => void)[] {
     const policy = metadata.labels?.["thinstream.dev/policy"];
     if (policy !== undefined) queues["BackupPolicy"]?.addAfter(policy, 500);
   };
+  const wakeRuns = (which: (run: VirtualMachineBackup) => boolean): void => {
+    for (const run of caches.backups.lister.list()) if (which(run) && !isDone(run)) to("VirtualMachineBackup")(run);
+  };
   return [
     each(caches.backups, to("VirtualMachineBackup")),
     each(caches.backups, policyOf),
     each(caches.restores, to("RestoreRequest")),
     each(caches.repositories, to("BackupRepository")),
-    // What waits for a repository goes on as soon as it can.
+    // What waits for a repository, or for its policy's window, goes on as soon as it can.
     caches.repositories.subscribe({
       updated: (before, repository) => {
         if (conditionOf(before, "Ready")?.status === conditionOf(repository, "Ready")?.status) return;
-        for (const run of caches.backups.lister.list())
-          if (run.spec.repositoryRef.name === repository.metadata.name && !isDone(run)) to("VirtualMachineBackup")(run);
+        wakeRuns(({ spec }) => spec.repositoryRef.name === repository.metadata.name);
       },
     }),
     each(caches.policies, to("BackupPolicy")),
     ...followSelection(caches, (policy) => queues["BackupPolicy"]?.addAfter(policy, 500)),
+    caches.policies.subscribe({
+      updated: (before, { metadata }) => {
+        if (before.metadata.generation !== metadata.generation) wakeRuns(({ spec }) => spec.policyRef?.name === metadata.name);
+      },
+    }),
     each(caches.points, to("RestorePoint")),
     each(caches.agentPods, (pod) => wake(queues, pod)),
   ];

@@ -4,11 +4,11 @@ import { type ObjectStore, requireConditionalWrites, StoreError } from "../objec
 import { Catalog } from "./catalog.ts";
 import { RepositoryError } from "./errors.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "./format/config.ts";
-import { DocumentKind } from "./format/constants.ts";
+import { DocumentKind, FORMAT_VERSION } from "./format/constants.ts";
 import { openDocument, sealDocument } from "./format/document.ts";
 import { damaged, FormatError } from "./format/errors.ts";
 import { type DomainKeys, domainKeys, NO_KEY, repositoryKeys } from "./format/keys.ts";
-import { CONFIG, domainKeyAt, packsOf } from "./layout.ts";
+import { CONFIG, domainKeyAt, packsOf, POINTS } from "./layout.ts";
 
 const DEFAULT_DOMAIN = "default";
 const MAX_CONFIG = 64 * 1024;
@@ -41,7 +41,9 @@ export class Repository {
   /** Makes an empty repository in the store. Rejects `already-a-repository`. */
   static async init(access: RepositoryAccess): Promise<Repository> {
     const { store, key } = access;
-    const config: RepositoryConfig = { id: randomBytes(16), created: (await store.now(access)).toISOString(), encrypted: key !== null };
+    const created = (await store.now(access)).toISOString();
+    const config: RepositoryConfig = { version: FORMAT_VERSION, id: randomBytes(16), created, encrypted: key !== null };
+    await requireNoLeftovers(access);
     try {
       await store.putIfAbsent(CONFIG, encodeConfig(config, key ?? NO_KEY), access);
     } catch (cause) {
@@ -97,15 +99,28 @@ async function domainKey(id: string, config: RepositoryConfig, access: Repositor
   return key;
 }
 
+/** Points without a config were of a repository that lost it: a new one would hide them for ever. */
+async function requireNoLeftovers(access: RepositoryAccess): Promise<void> {
+  if (!(await hasAny(POINTS, access)) || (await hasAny(CONFIG, access))) return;
+  throw new FormatError("damaged", `There are restore points at ${access.store.url}, but their repository's ${CONFIG} is missing`, {
+    hint: "Bring the object back from a copy or an older version of the bucket, or choose another prefix",
+  });
+}
+
 /** A new key for a domain that has data would hide that the data can no longer be read. */
-async function requireUnused(domain: string, at: string, { store, signal }: RepositoryAccess): Promise<void> {
-  const listing = store.list(packsOf(domain), signal === undefined ? {} : { signal })[Symbol.asyncIterator]();
-  const first = await listing.next();
-  await listing.return?.();
-  if (first.done === true) return;
+async function requireUnused(domain: string, at: string, access: RepositoryAccess): Promise<void> {
+  const { store } = access;
+  if (!(await hasAny(packsOf(domain), access))) return;
   throw new FormatError("damaged", `${at} is missing from ${store.url}: without it nothing in the repository can be read`, {
     hint: "Bring the object back from a copy or an older version of the bucket",
   });
+}
+
+async function hasAny(prefix: string, { store, signal }: RepositoryAccess): Promise<boolean> {
+  const listing = store.list(prefix, signal === undefined ? {} : { signal })[Symbol.asyncIterator]();
+  const first = await listing.next();
+  await listing.return?.();
+  return first.done !== true;
 }
 
 async function tryGet(at: string, access: RepositoryAccess): Promise<Uint8Array | null> {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { annotations, labels, labelValue, nameFor, restorePointName, runName } from "../../src/api/index.ts";
+import { annotations, labels, labelValue, restorePointName, scheduledRunName, triggeredRunName } from "../../src/api/index.ts";
 
 const dnsLabel = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const letters = "abcdefghijklmnopqrstuvwxyz0123456789".split("");
@@ -15,21 +15,21 @@ const name = fc.oneof(
 const time = fc.date({ min: new Date("2020-01-01"), max: new Date("2100-01-01"), noInvalidDate: true });
 const second = (moment: Date): number => Math.floor(moment.getTime() / 1000);
 
-describe("runName", () => {
+describe("the name of a run", () => {
   test.each([
     ["nightly", "web1", "2026-11-21T02:15:00Z", "nightly-web1-20261121-021500"],
     ["prod-nightly", "web1", "2026-11-21T02:15:00Z", /^prod-nightly-web1-20261121-021500-[0-9a-z]{8}$/],
     ["nightly", "v".repeat(63), "2026-11-21T02:15:00Z", /^nightly-v{30}-20261121-021500-[0-9a-z]{8}$/],
     ["nightly", "db.example", "2026-11-21T02:15:00Z", /^nightly-db-example-20261121-021500-[0-9a-z]{8}$/],
   ])("%s of %s", (policy, vm, at, expected) => {
-    expect(runName(policy, vm, new Date(at))).toMatch(typeof expected === "string" ? new RegExp(`^${expected}$`) : expected);
+    expect(scheduledRunName(policy, vm, new Date(at))).toMatch(typeof expected === "string" ? new RegExp(`^${expected}$`) : expected);
   });
 
   test("is a DNS label, and the same every time", () => {
     fc.assert(
       fc.property(name, name, time, (policy, vm, at) => {
-        expect(runName(policy, vm, at)).toMatch(dnsLabel);
-        expect(runName(policy, vm, new Date(at))).toBe(runName(policy, vm, at));
+        expect(scheduledRunName(policy, vm, at)).toMatch(dnsLabel);
+        expect(scheduledRunName(policy, vm, new Date(at))).toBe(scheduledRunName(policy, vm, at));
       }),
     );
   });
@@ -41,7 +41,7 @@ describe("runName", () => {
         // Some of the parts are the same, and the rest may happen to be.
         const [policyB, vmB, timeB] = [same & 1 ? policyA : other[0], same & 2 ? vmA : other[1], same & 4 ? timeA : other[2]];
         const equal = policyA === policyB && vmA === vmB && second(timeA) === second(timeB);
-        expect(runName(policyA, vmA, timeA) === runName(policyB, vmB, timeB)).toBe(equal);
+        expect(scheduledRunName(policyA, vmA, timeA) === scheduledRunName(policyB, vmB, timeB)).toBe(equal);
       }),
       { numRuns: 2000 },
     );
@@ -49,14 +49,26 @@ describe("runName", () => {
 
   test("differs where the parts joined are the same", () => {
     const at = new Date("2026-11-21T02:15:00Z");
-    expect(runName("a-b", "c", at)).not.toBe(runName("a", "b-c", at));
-    expect(runName("a", "b-c", at)).toBe("a-b-c-20261121-021500");
+    expect(scheduledRunName("a-b", "c", at)).not.toBe(scheduledRunName("a", "b-c", at));
+    expect(scheduledRunName("a", "b-c", at)).toBe("a-b-c-20261121-021500");
   });
 
   test("differs where only what was cut off differs", () => {
     const at = new Date("2026-11-21T02:15:00Z");
-    expect(runName("p", `${"v".repeat(62)}1`, at)).not.toBe(runName("p", `${"v".repeat(62)}2`, at));
+    expect(scheduledRunName("p", `${"v".repeat(62)}1`, at)).not.toBe(scheduledRunName("p", `${"v".repeat(62)}2`, at));
   });
+});
+
+test("the name of a triggered run has the hash of the trigger's text, and is no scheduled one's", () => {
+  expect(triggeredRunName("nightly", "web", "2026-11-21")).toMatch(/^nightly-web-m[0-9a-z]{8}$/);
+  fc.assert(
+    fc.property(name, name, fc.string(), fc.string(), (policy, vm, one, other) => {
+      const made = triggeredRunName(policy, vm, one);
+      expect(made).toMatch(dnsLabel);
+      expect(made === triggeredRunName(policy, vm, other)).toBe(one === other);
+      expect(made).not.toBe(triggeredRunName(vm, `${policy}x`, one));
+    }),
+  );
 });
 
 test("restorePointName is a DNS label and tells repositories, points and machines apart", () => {
@@ -66,15 +78,6 @@ test("restorePointName is a DNS label and tells repositories, points and machine
       const [one, other] = [a, b].map(([vm, repository, pointId]) => restorePointName(vm, at, { repository, pointId }));
       expect(one).toMatch(dnsLabel);
       expect(one === other).toBe(JSON.stringify(a) === JSON.stringify(b));
-    }),
-  );
-});
-
-test("nameFor is a DNS label of its own for each list of parts", () => {
-  fc.assert(
-    fc.property(fc.array(name, { minLength: 1, maxLength: 4 }), fc.array(name, { minLength: 1, maxLength: 4 }), (a, b) => {
-      expect(nameFor("agent", ...a)).toMatch(dnsLabel);
-      expect(nameFor("agent", ...a) === nameFor("agent", ...b)).toBe(JSON.stringify(a) === JSON.stringify(b));
     }),
   );
 });

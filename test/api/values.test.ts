@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { cronMacros, cronPattern, durationMs, quantityBytes } from "../../src/api/index.ts";
+import { cronMacros, cronPattern, durationMs, formatQuantity, quantityBytes } from "../../src/api/index.ts";
 
 describe("durationMs", () => {
   test.each([
@@ -34,10 +34,22 @@ describe("quantityBytes", () => {
     ["1e6", 1_000_000],
     ["1Ti", 2 ** 40],
     ["1500m", 2],
+    [".5Ki", 512],
+    ["12E2", 1200],
+    ["1E", 1e18],
   ])("%s", (written, expected) => expect(quantityBytes(written)).toBe(expected));
 
   test.each(["", "x", "1 Mi", "400MB", "-1Mi", "1e", "."])("refuses %j", (written) => {
     expect(() => quantityBytes(written)).toThrow("is not a quantity");
+  });
+
+  test("reads what formatQuantity writes", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 2 ** 50 }), (bytes) => {
+        expect(quantityBytes(formatQuantity(bytes))).toBe(bytes);
+      }),
+    );
+    expect([0, 1, 1024, 3 * 2 ** 30, 2 ** 30 + 2 ** 20].map(formatQuantity)).toEqual(["0", "1", "1Ki", "3Gi", "1025Mi"]);
   });
 });
 

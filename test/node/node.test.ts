@@ -48,18 +48,18 @@ describe.skipIf(skipWithout("cluster", "host"))("a simulated node", () => {
       ],
       envFrom: [{ prefix: "SET_", configMapRef: { name: "settings" } }],
       args: ["unused", "$(NODE)"],
-      workingDir: "/work",
+      workingDir: "/volume",
       volumeMounts: [
         { name: "keys", mountPath: "/keys", readOnly: true },
         { name: "settings", mountPath: "/settings" },
         { name: "about", mountPath: "/about" },
-        { name: "scratch", mountPath: "/work" },
+        { name: "scratch", mountPath: "/volume" },
       ],
     };
     const script = [
       'echo "$POD_IP|$NODE|$BOTH|$SET_colour|$1|$(hostname)|$(pwd)"',
       "cat /keys/deep/k; echo; stat -c %a /keys/deep/k; ls /keys; cat /settings/colour; echo; cat /about/labels; echo; id -u",
-      "echo x >/work/file && echo x >/keys/new || echo read-only",
+      "echo x >/volume/file && echo x >/keys/new || echo read-only",
       "printf said >/dev/termination-log; exit 3",
     ];
     const pod = scriptPod("first", script.join("\n"), {
@@ -72,7 +72,7 @@ describe.skipIf(skipWithout("cluster", "host"))("a simulated node", () => {
     expect(stateOf(seen).terminated).toMatchObject({ exitCode: 3, reason: "Error", message: "said" });
     const { podIP } = seen.status;
     const lines = nodes.log(seen).split("\n");
-    expect(lines[0]).toBe(`${podIP}|node-b|node-b hush $(NOBODY) $(KEY)|red|node-b|first|/work`);
+    expect(lines[0]).toBe(`${podIP}|node-b|node-b hush $(NOBODY) $(KEY)|red|node-b|first|/volume`);
     expect(lines.slice(1, 4)).toEqual(["hush", "400", "deep"]);
     expect(lines.slice(4)).toEqual(["red", "", "0", expect.stringMatching(/Read-only file system/), "read-only", ""]);
     await admin.kubectl(["delete", "pod", "first"]);
@@ -186,7 +186,7 @@ describe.skipIf(skipWithout("cluster", "host"))("a simulated node", () => {
   test("restarts what shall run always, and calls it ready when its probe passes; its service account works", async () => {
     const { image: __, ...script } = {
       image: "",
-      js: "const http=require('node:http');const fs=require('node:fs');http.createServer((q,r)=>{r.statusCode=fs.existsSync('/work/ready')?200:503;r.end()}).listen(8080,process.env.POD_IP)",
+      js: "const http=require('node:http');const fs=require('node:fs');http.createServer((q,r)=>{r.statusCode=fs.existsSync('/volume/ready')?200:503;r.end()}).listen(8080,process.env.POD_IP)",
     };
     const directory = "/var/run/secrets/kubernetes.io/serviceaccount";
     const ask = `node -e "fetch('https://'+process.env.KUBERNETES_SERVICE_HOST+':'+process.env.KUBERNETES_SERVICE_PORT+'/apis',{headers:{authorization:'Bearer '+require('node:fs').readFileSync('${directory}/token','utf8')}}).then(r=>console.log(r.status))"`;
@@ -195,7 +195,7 @@ describe.skipIf(skipWithout("cluster", "host"))("a simulated node", () => {
       image: "thinstream:1",
       command: ["sh", "-c", `NODE_EXTRA_CA_CERTS=${directory}/ca.crt ${ask}; node -e "${script.js}"`],
       env: [{ name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } }],
-      volumeMounts: [{ name: "work", mountPath: "/work" }],
+      volumeMounts: [{ name: "work", mountPath: "/volume" }],
       ports: [{ name: "http", containerPort: 8080 }],
       readinessProbe: { httpGet: { path: "/", port: "http" } },
     };
@@ -223,7 +223,7 @@ describe.skipIf(skipWithout("cluster", "host"))("a simulated node", () => {
     );
     expect(nodes.log(pod)).toBe("200\n");
     expect(pod.status.containerStatuses?.[0]?.ready).toBe(false);
-    await nodes.exec(pod, ["touch", "/work/ready"]);
+    await nodes.exec(pod, ["touch", "/volume/ready"]);
     await admin.kubectl(["wait", "--for=condition=Available", "deployment/web", "--timeout=30s"]);
     process.kill(nodes.pid(pod), "SIGKILL");
     const again = await podWhen(

@@ -65,6 +65,9 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("health and metrics of a c
     expect(valueOf(families, "thinstream_backup_runs_total", { result: "succeeded", level: "Full" })).toBe(1);
     expect(valueOf(families, "thinstream_backup_bytes_total", { kind: "read" })).toBeGreaterThanOrEqual(1024 * 1024);
     expect(valueOf(families, "thinstream_backup_bytes_total", { kind: "uploaded" })).toBeGreaterThan(0);
+    expect(valueOf(families, "thinstream_s3_requests_total", { class: "put" })).toBeGreaterThanOrEqual(3);
+    expect(valueOf(families, "thinstream_s3_requests_total", { class: "list" })).toBeGreaterThan(0);
+    expect(valueOf(families, "thinstream_s3_requests_total", { class: "delete" })).toBe(0);
     expect(valueOf(families, "thinstream_backup_runs_by_state", { state: "succeeded" })).toBe(1);
     const newest = valueOf(families, "thinstream_backup_last_successful_timestamp_seconds", { namespace: "", vm: vm.name }) ?? 0;
     expect(Math.abs(newest - Date.now() / 1000)).toBeLessThan(120);

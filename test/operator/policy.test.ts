@@ -152,6 +152,31 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a policy over stopped vir
     expect((await runsNow()).every(({ spec }) => spec.policyRef?.name === "nightly")).toBe(true);
   });
 
+  test("with a window holds a scheduled run until it opens, or ends it", async () => {
+    const hours = (from: number, to: number): { start: string; end: string } => {
+      const clock = (hour: number): string => new Date(Date.now() + hour * 3_600_000).toISOString().slice(11, 16);
+      return { start: clock(from), end: clock(to) };
+    };
+    const scheduled = (name: string): object => ({
+      apiVersion: "thinstream.dev/v1alpha1",
+      kind: "VirtualMachineBackup",
+      metadata: { name, namespace: SHOP, annotations: { "thinstream.dev/scheduled-at": "2026-11-21T02:00:00Z" } },
+      spec: { source: { virtualMachine: { name: "web" } }, repositoryRef: { name: "main" }, policyRef: { name: "nightly" } },
+    });
+    const succeeded = async (name: string, good: (reason: string) => boolean): Promise<object> =>
+      await conditionWhen(plane.admin, { kind: "tvmb", name, namespace: SHOP, type: "Succeeded" }, ({ reason }) => good(reason));
+    const later = hours(2, 4);
+    await plane.admin.apply([policy({ window: { ...later, onOverrun: "Continue" } }), scheduled("held")]);
+    expect(await succeeded("held", (reason) => reason === "WaitingForWindow")).toMatchObject({
+      status: "Unknown",
+      message: expect.stringContaining(`T${later.start}:00Z`),
+    });
+    await plane.admin.apply([policy({ window: { ...hours(-1, 4), onOverrun: "Continue" } })]);
+    expect(await succeeded("held", (reason) => reason.startsWith("Completed"))).toMatchObject({ status: "True" });
+    await plane.admin.apply([policy({ window: { ...later, onOverrun: "Cancel" } }), scheduled("ended")]);
+    expect(await succeeded("ended", (reason) => reason === "WindowClosed")).toMatchObject({ status: "False" });
+  });
+
   test("hears of labels at once: a machine's, a namespace's, and where another policy no longer selects what both did", async () => {
     const matched = async (name: string): Promise<number | undefined> =>
       (await plane.admin.get<BackupPolicy>("bkpol", name)).status?.matchedVMs;

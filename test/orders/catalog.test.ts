@@ -56,14 +56,14 @@ describe("a repository of several hundred points", () => {
       unreadable.push(...page.unreadable.map(({ id }) => id));
       after = page.next;
     }
-    expect(await running.channel.points(10_000, never)).toEqual({ points: [], unreadable: [], next: null });
+    expect(await running.channel.points(10_000, never)).toMatchObject({ points: [], unreadable: [], next: null });
     await running.channel.done(never);
     expect(succeeded(await running.ended)).toMatchObject({ points: points.length });
     return { pages, points, unreadable };
   }
 
   test("is served in pages, every point once, as the repository lists them", async () => {
-    const { pages, points, unreadable } = await fetchAll(await order({ type: "catalog" }));
+    const { pages, points, unreadable } = await fetchAll(await order({ type: "catalog", initialize: false }));
     expect([pages, unreadable]).toEqual([[500, POINTS - 500], []]);
     const listed = await repository.catalog.list();
     expect(points.map(({ id }) => id)).toEqual(listed.points.map(({ id }) => id));
@@ -78,7 +78,7 @@ describe("a repository of several hundred points", () => {
       points: 3,
       warnings: [expect.stringContaining("ffffffffffff-7")],
     });
-    const { points } = await fetchAll(await order({ type: "catalog" }));
+    const { points } = await fetchAll(await order({ type: "catalog", initialize: false }));
     expect(points).toHaveLength(POINTS - 3);
     expect(points.filter(({ id }) => ids.includes(id))).toEqual([]);
   });
@@ -87,7 +87,7 @@ describe("a repository of several hundred points", () => {
     const [file = ""] = globSync("repo/points/*/0000000007", { cwd: dir });
     const bytes = readFileSync(join(dir, file));
     writeFileSync(join(dir, file), Buffer.alloc(bytes.length));
-    const { points, unreadable } = await fetchAll(await order({ type: "catalog" }));
+    const { points, unreadable } = await fetchAll(await order({ type: "catalog", initialize: false }));
     expect([points.length, unreadable]).toEqual([POINTS - 4, [expect.stringMatching(/-7$/)]]);
     expectFailed(await (await order({ type: "inspect", point: unreadable[0] ?? "" })).run(), "PointDamaged");
     writeFileSync(join(dir, file), bytes);
@@ -112,9 +112,13 @@ describe("a repository of several hundred points", () => {
   });
 
   test("nobody who fetches: the agent ends, and is worth another try", async () => {
-    expectFailed(await (await order({ type: "catalog" })).run({ env: { THINSTREAM_SERVING_MS: "700" } }), "NotFetched", /Nobody has asked/);
+    expectFailed(
+      await (await order({ type: "catalog", initialize: false })).run({ env: { THINSTREAM_SERVING_MS: "700" } }),
+      "NotFetched",
+      /Nobody has asked/,
+    );
     // Who asks keeps it up.
-    const running = (await order({ type: "catalog" })).start({ env: { THINSTREAM_SERVING_MS: "700" } });
+    const running = (await order({ type: "catalog", initialize: false })).start({ env: { THINSTREAM_SERVING_MS: "700" } });
     await follow(running, "Serving");
     for (let i = 0; i < 6; i++) {
       await sleep(250);
@@ -130,18 +134,21 @@ describe("a repository of several hundred points", () => {
     const garbage = join(dir, "garbage");
     writeFileSync(garbage, "no key at all");
     for (const keyFile of [wrong, garbage, join(dir, "absent"), null]) {
-      expectFailed(await (await order({ type: "catalog" }, { repository: { ...place, keyFile } })).run(), "WrongKey");
+      expectFailed(await (await order({ type: "catalog", initialize: false }, { repository: { ...place, keyFile } })).run(), "WrongKey");
     }
     expectFailed(
-      await (await order({ type: "catalog" }, { repository: { ...place, url: `file://${dir}/nothing` } })).run(),
+      await (await order({ type: "catalog", initialize: false }, { repository: { ...place, url: `file://${dir}/nothing` } })).run(),
       "RepositoryMissing",
     );
-    expectFailed(await (await order({ type: "catalog" }, { repository: { ...place, url: "ftp://host/x" } })).run(), "WorkOrderInvalid");
+    expectFailed(
+      await (await order({ type: "catalog", initialize: false }, { repository: { ...place, url: "ftp://host/x" } })).run(),
+      "WorkOrderInvalid",
+    );
     expectFailed(await (await order({ type: "inspect", point: "ffffffffffff-1" })).run(), "PointNotFound");
-    const taken = await order({ type: "catalog" });
+    const taken = await order({ type: "catalog", initialize: false });
     const first = taken.start();
     await follow(first, "Serving");
-    const second = await order({ type: "catalog" }, { channel: taken.order.channel });
+    const second = await order({ type: "catalog", initialize: false }, { channel: taken.order.channel });
     expectFailed(await second.run(), "Internal", /cannot listen on port/);
     await first.channel.done(never);
     succeeded(await first.ended);

@@ -26,7 +26,7 @@ export const backupWork: Extract<Work, { type: "backup" }> = {
 export const works: readonly Work[] = [
   backupWork,
   { ...backupWork, source: { engine: "image", images: [{ disk: "root", path: "/run/thinstream/volumes/root/disk.img", format: "raw" }] } },
-  { type: "catalog" },
+  { type: "catalog", initialize: false },
   { type: "forget", points: ["0123456789ab-1", "0123456789ab-20"] },
   { type: "inspect", point: "0123456789ab-1" },
   { type: "restore", point: "0123456789ab-1", disks: [{ disk: "root", path: "/dev/root", mode: "Block" }] },

@@ -25,6 +25,7 @@ const anyDisk: fc.Arbitrary<ResultDisk> = fc.record({
   level: fc.constantFrom("full" as const, "incremental" as const),
   size: count,
   dirtyBytes: count,
+  zeroBytes: count,
   readBytes: count,
   uploadedBytes: count,
 });
@@ -85,6 +86,7 @@ describe("a result", () => {
       level: "full",
       size: 2 ** 40,
       dirtyBytes: 1,
+      zeroBytes: 0,
       readBytes: 1,
       uploadedBytes: 1,
     });

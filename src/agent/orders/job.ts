@@ -4,6 +4,9 @@ import type { Repository } from "../../repository/index.ts";
 import type { Board } from "./board.ts";
 import type { ChannelServer, Route } from "./channel-server.ts";
 
+/** Opens the repository for `work`. @param initialize an empty one is made where there is none; default false */
+export type WithRepository = <T>(work: (repository: Repository) => Promise<T>, options?: { readonly initialize?: boolean }) => Promise<T>;
+
 /** What the carrying out of any work is given. */
 export interface OrderJob {
   readonly order: WorkOrder;
@@ -14,7 +17,7 @@ export interface OrderJob {
   /** aborts at the deadline, and when the agent is to end */
   readonly signal: AbortSignal;
   readonly log: Logger;
-  readonly withRepository: <T>(work: (repository: Repository) => Promise<T>) => Promise<T>;
+  readonly withRepository: WithRepository;
   /** ms after which an agent that nobody asks anything ends */
   readonly servingMs: number;
   /** Called at every step, for tests that kill there. */

@@ -25,8 +25,8 @@ export function backupResult(
 ): SucceededResult {
   const { id, time, level, consistency } = point;
   const disks = point.disks.map(({ name, level: read, size, stats }): ResultDisk => {
-    const { dirtyBytes, readBytes, uploadedBytes } = stats;
-    return { name, level: read, size, dirtyBytes, readBytes, uploadedBytes };
+    const { dirtyBytes, zeroBytes, readBytes, uploadedBytes } = stats;
+    return { name, level: read, size, dirtyBytes, zeroBytes, readBytes, uploadedBytes };
   });
   const total = (of: (disk: ResultDisk) => number): number => disks.reduce((sum, disk) => sum + of(disk), 0);
   const said = `Restore point ${id} of ${point.vm.name} (${level}, ${consistency}-consistent)`;

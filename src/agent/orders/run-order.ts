@@ -23,7 +23,10 @@ export interface OrderRequest {
   readonly host: string | null;
   readonly signal: AbortSignal;
   readonly log: Logger;
-  readonly withRepository: <T>(work: (repository: Repository) => Promise<T>, signal: AbortSignal) => Promise<T>;
+  readonly withRepository: <T>(
+    work: (repository: Repository) => Promise<T>,
+    options: { readonly signal: AbortSignal; readonly initialize: boolean },
+  ) => Promise<T>;
   /** Carries out work that is not the agent's own. */
   readonly restore: (job: RestoreJob) => Promise<SucceededResult>;
   readonly onStep: (step: string) => Promise<void>;
@@ -49,7 +52,7 @@ export async function runOrder(request: OrderRequest): Promise<SucceededResult> 
     ...request,
     board,
     signal: whole,
-    withRepository: async (work) => await request.withRepository(work, whole),
+    withRepository: async (work, { initialize = false } = {}) => await request.withRepository(work, { signal: whole, initialize }),
   };
   try {
     job.signal.throwIfAborted();
@@ -82,7 +85,7 @@ const kinds: {
   readonly [T in WorkType]: (work: Extract<Work, { readonly type: T }>, job: OrderJob, restore: OrderRequest["restore"]) => OrderedWork;
 } = {
   backup: backupWork,
-  catalog: (_work, job) => catalogWork(job),
+  catalog: catalogWork,
   forget: forgetWork,
   inspect: inspectWork,
   restore: (work, job, restore) => ({ routes: {}, carryOut: async () => await restoreWork(work, job, restore) }),

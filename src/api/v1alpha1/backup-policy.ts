@@ -36,7 +36,10 @@ const retention = object(
     keepMonthly: keep("months, each by its last restore point,"),
     keepYearly: keep("years, each by its last restore point,"),
     keepWithin: optional(
-      duration("Every restore point younger than this stays, such as 48h. Default: none for its age.", ["1m", "876000h"]),
+      duration(
+        "Every restore point that is not older than the newest one by more than this stays, such as 48h. Default: none for its age.",
+        ["1m", "876000h"],
+      ),
     ),
     minimumRestorePoints: integer("However old they are, this many of the newest restore points stay. Default: 1.", 1, 1000, {
       default: 1,

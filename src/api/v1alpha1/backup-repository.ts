@@ -81,6 +81,11 @@ const spec = object(
   {
     s3,
     encryption,
+    initialize: oneOf(
+      "IfNotPresent: where there is no repository at the location yet, an empty one is made. Never: one that is missing is an error, as is right for a cluster that is to restore. What was there once is never made anew. Default: IfNotPresent.",
+      ["IfNotPresent", "Never"],
+      { default: "IfNotPresent" },
+    ),
     formatVersion: optional(
       integer(
         "Version of the repository format that is made where the bucket has no repository yet; one that is there keeps its own. Cannot be changed. Default: the newest this operator writes.",

@@ -74,7 +74,6 @@ const status = object("How the run goes, or went.", {
   progress: optional(progress),
   pointId: optional(text("The restore point's id in the repository.", 128)),
   restorePointRef: optional(nameRef("The restore point that was made, in this namespace.", "Name of the RestorePoint.")),
-  checkpoint: optional(text("Name of the checkpoint left in the domain for the next backup.", 128)),
   uploaded: optional(text("What was put into the store for all disks, for people, such as 1.2 GiB.", 16)),
   disks: optional(mapOf("What became of each disk.", { items: disk, keys: ["name"], maxItems: 256 })),
   warnings: optional(warnings),

@@ -2,9 +2,10 @@ import { writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 
 import { orders } from "../../agent/index.ts";
-import { type AgentResult, formatAgentResult, SERVING_MS, type WorkOrder } from "../../api/index.ts";
+import { type AgentResult, formatAgentResult, SERVING_MS, type StoreRequests, type WorkOrder } from "../../api/index.ts";
 import { createLogger } from "../../lib/log.ts";
 import type { Logger } from "../../lib/logger.ts";
+import type { RequestCounts } from "../../objectstore/index.ts";
 import { restoreByOrder } from "../../restore/index.ts";
 import { type Context, type Outcome, withRepositoryAt } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
@@ -40,28 +41,41 @@ async function tell(path: string | undefined, text: string, log: Logger): Promis
   }
 }
 
+/** What was asked of an S3 store; absent for another, or where it did not come to that. */
+function requestsOf(counts: RequestCounts | undefined): { readonly requests?: StoreRequests } {
+  if (counts === undefined) return {};
+  const { get, read, stat: head, list, put, putIfAbsent, delete: removed } = counts;
+  return { requests: { get: get + read, head, list, put: put + putIfAbsent, delete: removed } };
+}
+
 async function carryOut(flags: AgentFlags, context: Context): Promise<AgentResult> {
   const { signal, log, version } = context;
+  let counts: (() => RequestCounts) | undefined;
+  const onCounting = (counting: () => RequestCounts): void => {
+    counts = counting;
+  };
   try {
     const { readWorkOrder, runOrder } = await orders();
     const order = await readWorkOrder(flags.order, flags.digest);
     sayWhat(order, log);
     const { repository, uploadBytesPerSecond: uploadRate } = order;
-    return await runOrder({
+    const result = await runOrder({
       order,
       directory: dirname(flags.order),
       version,
       host: podAddress(),
       signal,
       log,
-      withRepository: async (work, whole) => await withRepositoryAt({ ...repository, uploadRate }, { ...context, signal: whole }, work),
+      withRepository: async (work, { initialize, signal: whole }) =>
+        await withRepositoryAt({ ...repository, uploadRate, initialize, onCounting }, { ...context, signal: whole }, work),
       restore: restoreByOrder,
       onStep: stepHook(signal),
       servingMs: servingMs(),
     });
+    return { ...result, ...requestsOf(counts?.()) };
   } catch (thrown) {
     log.debug({ err: thrown }, "The work order failed");
-    return failureOf(thrown, signal);
+    return { ...failureOf(thrown, signal), ...requestsOf(counts?.()) };
   }
 }
 

@@ -1,4 +1,4 @@
-import { type AgentProgress, labels, parseWorkOrder, type WorkType } from "../../api/index.ts";
+import { type AgentProgress, labels, parseWorkOrder, type WorkType, type WorkOrder } from "../../api/index.ts";
 import { type Informer, isKubeError, type KubeClient } from "../../kube/index.ts";
 import { errorText } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
@@ -49,9 +49,13 @@ export class Agents {
     return this.#options.pods.lister.byIndex(BY_RUN, uid);
   }
 
-  /** Those that do its work itself, without the holders of its volumes and what went before. */
+  /**
+   * Those that do one kind of its work. Agents only count where they are made, in our namespace: elsewhere a tenant could make a pod that looks like one,
+   * and say in its place how a run ended. A holder is in the tenant's namespace, and nothing it says is believed.
+   */
   workers(uid: string, work: WorkType | "hold"): readonly Pod[] {
-    return this.of(uid).filter(({ metadata }) => metadata.labels?.[WORK] === work);
+    const { namespace } = this.#options;
+    return this.of(uid).filter(({ metadata }) => metadata.labels?.[WORK] === work && (work === "hold" || metadata.namespace === namespace));
   }
 
   /** A pod that the cache need not know yet; null where there is none. */
@@ -111,9 +115,14 @@ export class Agents {
   async address(pod: Pod, signal: AbortSignal): Promise<AgentAddress | null> {
     const state = podState(pod);
     if (state.phase !== "running") return null;
-    const secret = await this.#options.client.get(secrets, { name: pod.metadata.name, namespace: this.#options.namespace }, { signal });
-    const { channel } = parseWorkOrder(Buffer.from(secret.data?.["order.json"] ?? "", "base64"));
+    const { channel } = await this.order(pod, signal);
     return { host: state.address, port: channel.port, key: SealingKey.fromBase64(channel.key) };
+  }
+
+  /** What an agent was told to do. */
+  async order({ metadata: { name } }: Pod, signal: AbortSignal): Promise<WorkOrder> {
+    const secret = await this.#options.client.get(secrets, { name, namespace: this.#options.namespace }, { signal });
+    return parseWorkOrder(Buffer.from(secret.data?.["order.json"] ?? "", "base64"));
   }
 
   /** What an agent that is followed said last. */

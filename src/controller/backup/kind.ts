@@ -1,8 +1,9 @@
-import { durationMs, quantityBytes, type SucceededResult, type VirtualMachineBackup } from "../../api/index.ts";
+import { type BackupRepository, durationMs, quantityBytes, type SucceededResult, type VirtualMachineBackup } from "../../api/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
 import { accessOf } from "../access.ts";
 import type { GuestFreezer } from "../agents/follower.ts";
 import { ensureHolder } from "../agents/holder.ts";
+import type { AgentObjects } from "../agents/job.ts";
 import { agentObjects } from "../agents/objects.ts";
 import type { ControllerContext } from "../context.ts";
 import { backups } from "../kinds.ts";
@@ -16,6 +17,7 @@ import type { Completion, Preparation, RunKind } from "../runs/run.ts";
 import { waitsForSlot } from "./admission.ts";
 import { withCaptures } from "./captures.ts";
 import { bitmapsAnnotation } from "./newest.ts";
+import { outsideWindow, windowClosed } from "./overrun.ts";
 import { heldMounts, type ReadyWork, workOf } from "./source.ts";
 
 const LEVELS = { full: "Full", incremental: "Incremental", differential: "Incremental", copy: "Copy" } as const;
@@ -57,6 +59,10 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
   }
 
   async prepare(run: VirtualMachineBackup, attempt: number, signal: AbortSignal): Promise<Preparation> {
+    return outsideWindow(this.#context, run) ?? (await this.#prepareNow(run, attempt, signal));
+  }
+
+  async #prepareNow(run: VirtualMachineBackup, attempt: number, signal: AbortSignal): Promise<Preparation> {
     const access = accessOf(this.#context, run.spec.repositoryRef.name, run.metadata.namespace ?? "");
     if ("refusal" in access) return { kind: "refuse", ...access.refusal, final: false };
     const { repository } = access;
@@ -66,16 +72,36 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     if (full !== null) return { kind: "wait", reason: "WaitingForSlot", message: full, againInMs: 15_000 };
     const held = await this.#hold(run, decision, signal);
     if ("kind" in held) return held;
+    const objects = await this.#objects(run, { attempt, repository, decision, held }, signal);
+    return { kind: "start", objects, nodeName: held.nodeName, status: { engine: decision.engine } };
+  }
+
+  async #objects(
+    run: VirtualMachineBackup,
+    {
+      attempt,
+      repository,
+      decision,
+      held,
+    }: {
+      readonly attempt: number;
+      readonly repository: BackupRepository;
+      readonly decision: ReadyWork;
+      readonly held: Pick<ReadyWork, "mounts" | "nodeName">;
+    },
+    signal: AbortSignal,
+  ): Promise<AgentObjects> {
     const { work, files, warnings } = await withCaptures(this.#context, { decision, repository }, signal);
     const kept: Kept = { underWay: decision.underWay, bitmaps: decision.bitmaps, warnings };
     const limit = run.spec.bandwidth ?? repository.spec.limits.uploadBandwidth;
-    const objects = agentObjects(
+    const startTime = run.status?.startTime ?? this.#context.now().toISOString();
+    return agentObjects(
       {
         owner: run,
         attempt,
         work,
         repository,
-        deadline: deadlineOf({ ...run, status: { ...run.status, startTime: run.status?.startTime ?? this.#context.now().toISOString() } }),
+        deadline: deadlineOf({ ...run, status: { ...run.status, startTime } }),
         uploadBytesPerSecond: limit === undefined ? 0 : Math.floor(quantityBytes(limit)),
         nodeName: held.nodeName,
         mounts: held.mounts,
@@ -84,7 +110,6 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
       },
       this.#context.config,
     );
-    return { kind: "start", objects, nodeName: held.nodeName, status: { engine: decision.engine } };
   }
 
   /** Where the agent finds the disks: for a stopped machine, at a holder that has them. */
@@ -118,6 +143,7 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
   }
 
   async mustAbort(run: VirtualMachineBackup, signal: AbortSignal): Promise<{ readonly reason: string; readonly message: string } | null> {
+    if (outsideWindow(this.#context, run)?.kind === "refuse") return windowClosed;
     const name = run.spec.source.virtualMachine?.name;
     const source = this.#sourceOf(run);
     if (name === undefined || source === null) return null;
@@ -140,12 +166,12 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
         pointId: point.id,
         uploaded,
         ...(restorePoint === null ? {} : { restorePointRef: { name: restorePoint } }),
-        disks: disks.map(({ name, level, size, dirtyBytes, readBytes, uploadedBytes }) => ({
+        disks: disks.map(({ name, level, size, dirtyBytes, zeroBytes, readBytes, uploadedBytes }) => ({
           name,
           level: LEVELS[level],
           sizeBytes: size,
           dirtyBytes,
-          zeroBytes: 0,
+          zeroBytes,
           readBytes,
           uploadedBytes,
         })),

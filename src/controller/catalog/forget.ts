@@ -12,22 +12,24 @@ type Again = Awaited<ReturnType<Reconcile>>;
 
 const LOOK_MS = 2_000;
 const FORGET_MS = 10 * 60_000;
+/** milliseconds between two agents that try the same */
+const RETRY_MS = 30_000;
 /** Ids that one agent is given. */
 const MOST = 2_000;
 /** milliseconds after which a RestorePoint is let go though its point could not be forgotten: it comes back with the next reading of the catalog */
 const PATIENCE_MS = 15 * 60_000;
 
-/** Points whose objects were deleted to forget them, as one agent's work. Null where there is none. */
-export async function forgetDeleted(context: ControllerContext, repository: BackupRepository, signal: AbortSignal): Promise<Again | null> {
-  const { agents, caches } = context;
+/** Points whose objects were deleted to forget them, as one agent's work. */
+export async function forgetDeleted(context: ControllerContext, repository: BackupRepository, signal: AbortSignal): Promise<Again> {
+  const { agents, caches, pace } = context;
+  const { uid } = identityOf(repository);
   const deleted = caches.points.lister.byIndex(BY_REPOSITORY, repository.metadata.name).filter((point) => waitsForForgetting(point));
-  const pod = agents.of(identityOf(repository).uid).find(({ metadata }) => metadata.labels?.["thinstream.dev/work"] === "forget");
+  const [pod] = agents.workers(uid, "forget");
   if (pod !== undefined) return await look(context, { repository, pod, deleted }, signal);
-  if (deleted.length === 0) return null;
+  if (deleted.length === 0) return undefined;
   await letGoOfOld(context, repository, { deleted, signal });
   const left = deleted.filter((point) => !isOld(context, point));
-  if (left.length === 0) return null;
-  if (!context.pace.allows(`forget/${identityOf(repository).uid}`, 30_000)) return { againInMs: LOOK_MS };
+  if (left.length === 0 || !pace.allows(`forget/${uid}`, RETRY_MS)) return { againInMs: LOOK_MS };
   await begin(context, repository, { points: left.slice(0, MOST), signal });
   return { againInMs: LOOK_MS };
 }
@@ -57,19 +59,23 @@ async function look(
   { repository, pod, deleted }: { readonly repository: BackupRepository; readonly pod: Pod; readonly deleted: readonly RestorePoint[] },
   signal: AbortSignal,
 ): Promise<Again> {
+  const again = { againInMs: LOOK_MS };
   const state = podState(pod);
-  if (state.phase === "starting" || state.phase === "running" || pod.metadata.deletionTimestamp !== undefined)
-    return { againInMs: LOOK_MS };
-  const failure = state.phase === "lost" ? state.message : failureIn(state.message);
+  const isLate = context.now().getTime() - identityOf(pod).createdAt.getTime() > FORGET_MS;
+  if (pod.metadata.deletionTimestamp !== undefined) return again;
+  if ((state.phase === "starting" || state.phase === "running") && !isLate) return again;
+  const failure =
+    state.phase === "reported" ? failureIn(state.message) : "message" in state ? state.message : "its agent did not end in time";
   if (failure === null) {
-    // Those that were deleted before the agent was made are those it was given, and its first of them.
-    const given = deleted.filter(({ metadata }) => Date.parse(metadata.deletionTimestamp ?? "") <= identityOf(pod).createdAt.getTime());
-    await mapConcurrently(given.slice(0, MOST), 8, async (point) => await dropFinalizers(context, point, signal));
+    const { work } = await context.agents.order(pod, signal);
+    const forgotten = new Set(work.type === "forget" ? work.points : []);
+    const done = deleted.filter(({ spec }) => forgotten.has(spec.pointId));
+    await mapConcurrently(done, 8, async (point) => await dropFinalizers(context, point, signal));
   } else {
     context.events.record(repository, { type: "Warning", reason: "NotForgotten", action: "Forget", note: failure });
   }
   await context.agents.removePod(pod, signal);
-  return { againInMs: LOOK_MS };
+  return again;
 }
 
 /** Nothing hangs for ever on a repository that cannot be written to. */

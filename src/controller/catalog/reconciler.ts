@@ -1,4 +1,4 @@
-import { type BackupRepository, ContractError, parseAgentResult, rfc3339 } from "../../api/index.ts";
+import { type BackupRepository, ContractError, parseAgentResult, type PointsPage, rfc3339 } from "../../api/index.ts";
 import { applyStatus } from "../../kube/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
 import { AgentChannel } from "../agents/agent-channel.ts";
@@ -33,15 +33,17 @@ export class RepositoryReconciler {
     const isThere = repository !== undefined && repository.metadata.deletionTimestamp === undefined;
     await agents.removeStrangers(`BackupRepository//${key}`, isThere ? repository.metadata.uid : "", signal);
     if (!isThere) return undefined;
-    const forgetting = await forgetDeleted(this.#context, repository, signal);
-    if (forgetting !== null) return forgetting;
-    const pod = agents.of(identityOf(repository).uid).find(({ metadata }) => metadata.labels?.["thinstream.dev/work"] === "catalog");
+    return sooner(await forgetDeleted(this.#context, repository, signal), await this.#catalog(repository, signal));
+  };
+
+  async #catalog(repository: BackupRepository, signal: AbortSignal): Promise<Again> {
+    const [pod] = this.#context.agents.workers(identityOf(repository).uid, "catalog");
     // What is being taken away has had its say.
     if (pod?.metadata.deletionTimestamp !== undefined) return { againInMs: LOOK_MS };
     if (pod !== undefined) return await this.#look(repository, pod, signal);
     const dueIn = this.#dueIn(repository);
     return dueIn > 0 ? { againInMs: dueIn } : await this.#begin(repository, signal);
-  };
+  }
 
   /** milliseconds until the catalog is to be read again; at once where the repository changed since */
   #dueIn({ metadata, status }: BackupRepository): number {
@@ -62,7 +64,9 @@ export class RepositoryReconciler {
     }
     pace.allows(`catalog/${identityOf(repository).uid}`, 0);
     const deadline = new Date(now().getTime() + CATALOG_MS);
-    const work = { type: "catalog" } as const;
+    // What was there once is never made anew: its points are missed, not forgotten.
+    const initialize = repository.spec.initialize === "IfNotPresent" && repository.status?.repositoryId === undefined;
+    const work = { type: "catalog", initialize } as const;
     const job = { owner: repository, attempt: this.#serial(), work, repository, deadline, uploadBytesPerSecond: 0, nodeName: null };
     await agents.launch(agentObjects({ ...job, mounts: [], files: {}, annotations: {} }, config), signal);
     if (repository.status?.conditions === undefined) await this.#write(repository, { says: connecting, kstatus: "Reconciling" }, signal);
@@ -114,18 +118,23 @@ export class RepositoryReconciler {
     const channel = new AgentChannel(address);
     const progress = await channel.progress(signal).catch(() => null);
     if (progress?.phase !== "Serving") return { againInMs: LOOK_MS };
-    const catalog = await syncCatalog(
-      this.#context,
-      { repository: repository.metadata.name, channel, since: identityOf(pod).createdAt },
-      signal,
-    );
+    const first = await channel.points(0, signal);
+    const { id: found } = first.repository;
+    const { repositoryId: known = found } = repository.status ?? {};
+    if (found === known) {
+      const since = identityOf(pod).createdAt;
+      const catalog = await syncCatalog(this.#context, { repository: repository.metadata.name, channel, since, first }, signal);
+      await this.#succeed(repository, { ...catalog, ...first.repository }, signal);
+    } else {
+      const message = `the repository ${known} was there before, now it is ${found}: bring the first back, or delete this BackupRepository and make it again to use the other`;
+      await this.#fail(repository, { reason: "RepositoryReplaced", message }, signal);
+    }
     await channel.done(signal).catch(() => undefined);
-    await this.#succeed(repository, catalog, signal);
     return { againInMs: LOOK_MS };
   }
 
-  async #succeed(repository: BackupRepository, catalog: Catalog, signal: AbortSignal): Promise<void> {
-    const { points, machines, storedBytes } = catalog;
+  async #succeed(repository: BackupRepository, catalog: Catalog & PointsPage["repository"], signal: AbortSignal): Promise<void> {
+    const { points, machines, storedBytes, id: repositoryId, formatVersion } = catalog;
     const encrypted = repository.spec.encryption.mode === "ClientSide";
     const lost = catalog.unreadable.length === 0 ? "" : `; ${catalog.unreadable.length} more cannot be read: run thinstream check`;
     const says: Say[] = [
@@ -135,7 +144,7 @@ export class RepositoryReconciler {
       { type: "CatalogSynced", status: "True", reason: "Synced", message: `${points} restore points are mirrored` },
     ];
     const usage = { points, machines, storedBytes, stored: formatBytes(storedBytes) };
-    const more = { usage, formatVersion: 1, lastSyncTime: rfc3339(this.#context.now()) };
+    const more = { repositoryId, formatVersion, usage, lastSyncTime: rfc3339(this.#context.now()) };
     await this.#write(repository, { says, kstatus: null, more }, signal);
   }
 
@@ -168,6 +177,10 @@ export class RepositoryReconciler {
       }) as BackupRepository["status"];
     await applyStatus(client, repositories, repository, { next, signal });
   }
+}
+
+function sooner(a: Again, b: Again): Again {
+  return a === undefined || b === undefined ? (a ?? b) : { againInMs: Math.min(a.againInMs, b.againInMs) };
 }
 
 const connecting: readonly Say[] = [

@@ -1,4 +1,4 @@
-import { forgetFinalizer, type PointSummary, type RestorePoint } from "../../api/index.ts";
+import { forgetFinalizer, type PointsPage, type PointSummary, type RestorePoint } from "../../api/index.ts";
 import { isKubeError } from "../../kube/index.ts";
 import { mapConcurrently } from "../../lib/concurrency.ts";
 import type { AgentChannel } from "../agents/agent-channel.ts";
@@ -29,7 +29,14 @@ export async function syncCatalog(
     repository,
     channel,
     since,
-  }: { readonly repository: string; readonly channel: AgentChannel; /** when the agent was made */ readonly since: Date },
+    first,
+  }: {
+    readonly repository: string;
+    readonly channel: AgentChannel;
+    /** when the agent was made */
+    readonly since: Date;
+    readonly first: PointsPage;
+  },
   signal: AbortSignal,
 ): Promise<Catalog> {
   const ids = new Set<string>();
@@ -37,8 +44,7 @@ export async function syncCatalog(
   const unreadable: string[] = [];
   let storedBytes = 0;
   let changed = 0;
-  for (let next: number | null = 0; next !== null;) {
-    const page = await channel.points(next, signal);
+  for (let page: PointsPage | null = first; page !== null; page = page.next === null ? null : await channel.points(page.next, signal)) {
     for (const { id, vm, disks } of page.points) {
       ids.add(id);
       machines.add(vm.name);
@@ -46,7 +52,6 @@ export async function syncCatalog(
     }
     unreadable.push(...page.unreadable.map(({ id }) => id));
     changed += await createMissing(context, repository, { points: page.points, signal });
-    next = page.next;
   }
   changed += await removeStale(context, { repository, ids: new Set([...ids, ...unreadable]), since }, signal);
   return { points: ids.size, machines: machines.size, storedBytes, unreadable, changed };

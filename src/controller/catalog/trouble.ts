@@ -26,7 +26,8 @@ const broken = (reason: string): Trouble => ({
   stalls: true,
 });
 
-const TROUBLES: Partial<Record<FailureReason, Trouble>> = {
+const TROUBLES: Partial<Record<FailureReason | "RepositoryReplaced", Trouble>> = {
+  RepositoryReplaced: broken("RepositoryReplaced"),
   RepositoryUnreachable: unreached("EndpointUnreachable", false),
   RepositoryRefused: unreached("AccessDenied", true),
   RepositoryMissing: unreached("BucketNotFound", true),

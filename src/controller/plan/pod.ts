@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
+import { labelValue } from "../../api/index.ts";
 import { InvalidValueError } from "../../lib/invalid-value.ts";
 import type { HostMount } from "./kubevirt/host-paths.ts";
-import { labelValue, shortHash } from "./naming/names.ts";
+import { shortHash } from "./naming/names.ts";
 import type { ObjectMeta, PodManifest, PodSettings, SecretManifest, WorkKind, WorkOwner } from "./pod-manifest.ts";
 
 /** What an agent's pod is made from. */

@@ -13,6 +13,9 @@ export interface WindowState {
   readonly until: Date;
 }
 
+/** What the window says of a run: it goes on, waits until the window opens, or ends because it closed. */
+export type WindowVerdict = { readonly kind: "go" } | { readonly kind: "wait"; readonly until: Date } | { readonly kind: "end" };
+
 const DAY = 1440;
 
 /** The state of a window at an instant. An hour that the clocks leave out is no part of it, and one that they show twice is part of it twice. */
@@ -29,6 +32,17 @@ export function windowState(window: BackupWindow, timeZone: string, now: Date): 
     if (isOpen(window, timeZone, change) !== open) return { open, until: change };
     from = change;
   }
+}
+
+/** @param begun whether an attempt of the run was begun: outside of the window none is the first */
+export function windowVerdict(
+  window: BackupWindow & { readonly onOverrun: "Continue" | "Cancel" },
+  { timeZone, now, begun }: { readonly timeZone: string; readonly now: Date; readonly begun: boolean },
+): WindowVerdict {
+  const { open, until } = windowState(window, timeZone, now);
+  if (open) return { kind: "go" };
+  if (window.onOverrun === "Cancel") return { kind: "end" };
+  return begun ? { kind: "go" } : { kind: "wait", until };
 }
 
 function isOpen({ start, end }: BackupWindow, timeZone: string, instant: Date): boolean {

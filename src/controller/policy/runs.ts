@@ -1,8 +1,17 @@
-import { annotations, apiVersion, type BackupPolicy, labels, labelValue, rfc3339, type VirtualMachineBackup } from "../../api/index.ts";
+import {
+  annotations,
+  apiVersion,
+  type BackupPolicy,
+  labels,
+  labelValue,
+  rfc3339,
+  scheduledRunName,
+  triggeredRunName,
+  type VirtualMachineBackup,
+} from "../../api/index.ts";
 import type { Manifest } from "../../kube/index.ts";
 import type { Caches } from "../context.ts";
 import { identityOf } from "../identity.ts";
-import { scheduledRunName, triggeredRunName } from "../plan/run-name.ts";
 import type { DueRun, ScheduledMachine } from "../plan/schedule.ts";
 import { isDone } from "../said.ts";
 import { keyOf, type Selected } from "./select.ts";

@@ -4,6 +4,7 @@ import { machineReadings } from "./machine-readings.ts";
 import { objectReadings } from "./object-readings.ts";
 import { processReadings } from "./process-readings.ts";
 import { PREFIX, type Reading, registerReading } from "./reading.ts";
+import { RequestFigures } from "./request-figures.ts";
 import { RunFigures } from "./run-figures.ts";
 import { type Scene, Sight } from "./sight.ts";
 
@@ -16,6 +17,7 @@ export class Metrics {
   readonly contentType: string;
   readonly registry: Registry = new Registry();
   readonly runs: RunFigures;
+  readonly requests: RequestFigures;
   readonly #scene: () => Scene;
   #sight: Sight;
   #rendering: Promise<string> | null = null;
@@ -26,6 +28,7 @@ export class Metrics {
     this.#sight = new Sight(scene());
     for (const reading of readings) registerReading(this.registry, reading, () => this.#sight);
     this.runs = new RunFigures(this.registry);
+    this.requests = new RequestFigures(this.registry);
     if (ofProcess) collectDefaultMetrics({ register: this.registry, prefix: PREFIX });
     this.contentType = this.registry.contentType;
   }

@@ -7,6 +7,8 @@ import { NO_KEY, repositoryKeys } from "./keys.ts";
 
 /** What a repository is, FORMAT.md §3. */
 export interface RepositoryConfig {
+  /** of the format */
+  readonly version: number;
   /** 16 bytes */
   readonly id: Buffer;
   readonly created: string;
@@ -18,7 +20,7 @@ export function encodeConfig(config: RepositoryConfig, key: Uint8Array): Buffer 
   const keys = repositoryKeys(key, config.id);
   const body = {
     format: "thinstream-repository",
-    version: FORMAT_VERSION,
+    version: config.version,
     features: [],
     id: config.id.toString("hex"),
     created: config.created,
@@ -46,7 +48,12 @@ export function decodeConfig(bytes: Uint8Array, key: Uint8Array | null): Reposit
   const expected = mac(body, keys.config);
   if (!timingSafeEqual(expected, asHex(given, "The config's mac", expected.length)))
     throw damaged("The repository's config was changed after it was written");
-  return { id, created: asString(body["created"], "The repository's time of creation"), encrypted: mode !== "none" };
+  return {
+    version: FORMAT_VERSION,
+    id,
+    created: asString(body["created"], "The repository's time of creation"),
+    encrypted: mode !== "none",
+  };
 }
 
 function requireKnown(body: JsonObject): void {

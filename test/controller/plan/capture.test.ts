@@ -3,7 +3,6 @@ import { describe, expect, test } from "vitest";
 import { bundle, canonicalJson, findObject, parseBundle } from "../../../src/controller/plan/kubevirt/bundle.ts";
 import { planCapture } from "../../../src/controller/plan/kubevirt/capture.ts";
 import { legacyFirmwareUuid, withIdentity } from "../../../src/controller/plan/kubevirt/identity.ts";
-import { formatQuantity, parseQuantity } from "../../../src/controller/plan/kubevirt/quantity.ts";
 import { InvalidValueError } from "../../../src/lib/invalid-value.ts";
 import { richObjects, richVm, richVmi } from "./rich-machine.ts";
 
@@ -127,32 +126,5 @@ describe("identity", () => {
     expect(domain?.firmware?.uuid).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
     expect(renewed("a")).toEqual(renewed("a"));
     expect(renewed("b").domain?.firmware?.uuid).not.toBe(domain?.firmware?.uuid);
-  });
-});
-
-describe("quantities", () => {
-  test.each([
-    ["10Gi", 10 * 2 ** 30],
-    ["1.5G", 1_500_000_000],
-    ["1e9", 1_000_000_000],
-    ["12E2", 1200],
-    ["123", 123],
-    ["1500m", 2],
-    [".5Ki", 512],
-    ["1E", 1e18],
-    ["10 Gi", null],
-    ["", null],
-    ["Gi", null],
-  ])("%s", (text, bytes) => {
-    expect(parseQuantity(text)).toBe(bytes);
-  });
-
-  test("written, they are read as they were", () => {
-    fc.assert(
-      fc.property(fc.integer({ min: 0, max: 2 ** 50 }), (bytes) => {
-        expect(parseQuantity(formatQuantity(bytes))).toBe(bytes);
-      }),
-    );
-    expect([0, 1, 1024, 3 * 2 ** 30, 2 ** 30 + 2 ** 20].map(formatQuantity)).toEqual(["0", "1", "1Ki", "3Gi", "1025Mi"]);
   });
 });

@@ -1,7 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseCron } from "../../../src/controller/plan/cron.ts";
-import { scheduledRunName, triggeredRunName } from "../../../src/controller/plan/run-name.ts";
 import { jitterOf, planSchedule, type PolicySchedule, type ScheduledMachine } from "../../../src/controller/plan/schedule.ts";
 
 const nightly: PolicySchedule = {
@@ -198,34 +197,4 @@ test("1,000 machines that were left alone for a year are planned within seconds"
   // The bar of a policy's tick is five seconds; half of it, on a machine that does other things too.
   expect(performance.now() - begun).toBeLessThan(2500);
   expect(due).toHaveLength(1000);
-});
-
-describe("run names", () => {
-  const tick = new Date("2026-11-21T02:15:00Z");
-
-  test.each([
-    ["nightly", "web-1", "nightly-web-1-202611210215"],
-    ["nightly-prod", "web", "nightly-prod-web-4a1ac6df-202611210215"],
-    ["nightly", "w".repeat(60), `nightly-${"w".repeat(33)}-7fdd0e1c-202611210215`],
-  ])("%s for %s", (policy, vm, name) => {
-    const made = scheduledRunName(policy, vm, tick);
-    expect(made.replace(/-[0-9a-f]{8}(?=-)/g, "-#")).toBe(name.replace(/-[0-9a-f]{8}(?=-)/g, "-#"));
-    expect(made.length).toBeLessThanOrEqual(63);
-  });
-
-  test("the trigger's text is in the name by its hash", () => {
-    expect(triggeredRunName("nightly", "web", "2026-11-21")).toBe("nightly-web-m82f09290");
-  });
-
-  test("fit a label and tell policies, machines and times apart", () => {
-    const label = fc.stringMatching(/^[a-z][a-z0-9-]{0,61}[a-z0-9]$/);
-    fc.assert(
-      fc.property(label, label, label, label, (policy, vm, otherPolicy, otherVm) => {
-        const name = scheduledRunName(policy, vm, tick);
-        expect(name).toMatch(/^[a-z0-9][a-z0-9-]{0,61}[a-z0-9]$/);
-        if (policy !== otherPolicy || vm !== otherVm) expect(scheduledRunName(otherPolicy, otherVm, tick)).not.toBe(name);
-        expect(scheduledRunName(policy, `${otherPolicy}-${vm}`, tick)).not.toBe(scheduledRunName(`${policy}-${otherPolicy}`, vm, tick));
-      }),
-    );
-  });
 });

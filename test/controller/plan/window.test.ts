@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { windowState } from "../../../src/controller/plan/window.ts";
+import { windowState, windowVerdict } from "../../../src/controller/plan/window.ts";
 import { wallTime } from "../../../src/controller/plan/zone.ts";
 
 describe("windowState", () => {
@@ -49,5 +49,20 @@ describe("windowState", () => {
       }),
       { numRuns: 150 },
     );
+  });
+});
+
+describe("windowVerdict", () => {
+  const until = new Date("2026-11-21T22:00:00.000Z");
+  test.each([
+    ["inside", "23:30", "Cancel", true, { kind: "go" }],
+    ["inside, not begun", "23:30", "Continue", false, { kind: "go" }],
+    ["closed on a run", "12:00", "Cancel", true, { kind: "end" }],
+    ["closed on one that waited", "12:00", "Cancel", false, { kind: "end" }],
+    ["closed on a run that may go on", "12:00", "Continue", true, { kind: "go" }],
+    ["closed on one that has to wait", "12:00", "Continue", false, { kind: "wait", until }],
+  ] as const)("%s: %s, %s", (...[, at, onOverrun, begun, verdict]) => {
+    const now = new Date(`2026-11-21T${at}:00Z`);
+    expect(windowVerdict({ start: "22:00", end: "06:00", onOverrun }, { timeZone: "UTC", now, begun })).toEqual(verdict);
   });
 });

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 
 import { Metrics } from "../../../src/controller/serve/metrics.ts";
 import type { Scene } from "../../../src/controller/serve/sight.ts";
+import type { Pod } from "../../../src/controller/kinds.ts";
 import { selectAll, selectMachines } from "../../../src/controller/policy/select.ts";
 import { parseMetrics, valueOf } from "../../support/prometheus.ts";
 import { backup, type Cluster, condition, listersOf, machine, NOW, point, policy, repository, sceneOf } from "./scene.ts";
@@ -58,7 +59,7 @@ const figures = {
 
 async function samples(scene: Scene): Promise<string> {
   const text = await new Metrics(() => scene, { ofProcess: false }).text();
-  const counted = /_(runs|bytes|bitmap|failures)_total|duration/;
+  const counted = /_(runs|bytes|bitmap|failures|s3_requests)_total|duration/;
   return text
     .split("\n")
     .filter((line) => line !== "" && !line.startsWith("#") && (line.includes("queue") || !counted.test(line)))
@@ -207,6 +208,23 @@ describe("what runs came to", () => {
       ["Other", 1],
     ]);
   });
+});
+
+test("an agent's requests are counted once, when it ends", async () => {
+  const metrics = new Metrics(() => sceneOf({}), { ofProcess: false });
+  const pod = (message?: string): Pod => {
+    const terminated = message === undefined ? {} : { containerStatuses: [{ state: { terminated: { exitCode: 0, message } } }] };
+    const status = { phase: message === undefined ? "Running" : "Succeeded", ...terminated };
+    return { apiVersion: "v1", kind: "Pod", metadata: { name: "ts-backup", namespace: "thinstream-system" }, status };
+  };
+  const requests = { get: 5, head: 0, list: 1, put: 7, delete: 0 };
+  const ended = pod(JSON.stringify({ version: 1, outcome: "Succeeded", message: "", warnings: [], requests }));
+  metrics.requests.changed(pod(), ended);
+  metrics.requests.changed(ended, ended);
+  metrics.requests.changed(pod(), pod("not what an agent says"));
+  const families = parseMetrics(await metrics.text());
+  for (const [name, count] of Object.entries(requests))
+    expect(valueOf(families, "thinstream_s3_requests_total", { class: name })).toBe(count);
 });
 
 test("docs/metrics.md lists every metric as it is", async () => {

@@ -141,9 +141,9 @@ test.each([
   ["plain", NO_KEY, null],
 ])("config of an %s repository: no change goes unnoticed, and only typed errors come out", (_name, sealKey, openKey) => {
   const id = randomBytes(16);
-  const encoded = encodeConfig({ id, created: "2026-01-02T03:04:05.000Z", encrypted: openKey !== null }, sealKey);
+  const encoded = encodeConfig({ version: 1, id, created: "2026-01-02T03:04:05.000Z", encrypted: openKey !== null }, sealKey);
   const original = decodeConfig(encoded, openKey);
-  expect(original).toEqual({ id, created: "2026-01-02T03:04:05.000Z", encrypted: openKey !== null });
+  expect(original).toEqual({ version: 1, id, created: "2026-01-02T03:04:05.000Z", encrypted: openKey !== null });
   fc.assert(
     fc.property(mutation, path, awkward, (spoil, at, value) => {
       const json = replaceSomewhere(JSON.parse(encoded.toString()), at, "PLACE");
@@ -167,7 +167,7 @@ function flat(value: unknown): string {
 }
 
 test("config: a newer version or an unknown feature is refused as newer, whatever stands there", () => {
-  const encoded = encodeConfig({ id: randomBytes(16), created: "", encrypted: true }, KEY).toString();
+  const encoded = encodeConfig({ version: 1, id: randomBytes(16), created: "", encrypted: true }, KEY).toString();
   for (const [from, to] of [
     ['"version": 1', '"version": 2'],
     ['"version": 1', '"version": {"toString":1,"valueOf":1}'],
@@ -217,7 +217,7 @@ test("point ids and keys: round trip; any other text is no point", () => {
 });
 
 test("deeply nested JSON in a config is refused, not followed", () => {
-  const encoded = encodeConfig({ id: randomBytes(16), created: "", encrypted: true }, KEY).toString();
+  const encoded = encodeConfig({ version: 1, id: randomBytes(16), created: "", encrypted: true }, KEY).toString();
   const deep = encoded.replace('"hash"', `"more": ${"[".repeat(30_000)}${"]".repeat(30_000)}, "hash"`);
   expect(() => decodeConfig(Buffer.from(deep), KEY)).toThrow(FormatError);
 });

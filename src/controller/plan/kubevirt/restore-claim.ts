@@ -1,10 +1,10 @@
+import { formatQuantity, parseQuantity } from "../../../api/index.ts";
 import { fitName } from "../naming/names.ts";
 import { findObject } from "./bundle.ts";
 import { stateLabel } from "./capture.ts";
 import { claimNameOf, volumeModeOf } from "./facts.ts";
 import type { Claim, Metadata, VirtualMachineInstance, VmVolume } from "./objects.ts";
 import { without } from "./marks.ts";
-import { formatQuantity, parseQuantity } from "./quantity.ts";
 import {
   type DiskWish,
   type PointFacts,

@@ -1,9 +1,9 @@
+import { parseQuantity } from "../../../api/index.ts";
 import { lastRestoreAnnotation } from "./bitmap-doubt.ts";
 import { findObject } from "./bundle.ts";
 import { claimNameOf, isFinal, volumeModeOf } from "./facts.ts";
 import type { Claim, VirtualMachine, VmVolume } from "./objects.ts";
 import { wantsToRun } from "./obstacles.ts";
-import { parseQuantity } from "./quantity.ts";
 import type { ClaimContext } from "./restore-claim.ts";
 import { lastPatch, planNew } from "./restore-new.ts";
 import { assertUnused } from "./restore-use.ts";

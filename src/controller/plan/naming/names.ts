@@ -13,10 +13,3 @@ export function fitName(text: string, length: number = MAX_LENGTH): string {
   if (text.length <= length) return text;
   return `${text.slice(0, length - 9).replace(/[^a-z0-9]+$/i, "")}-${shortHash(text, 8)}`;
 }
-
-/** A text as a label's value: as it is where it may be one. Texts that differ stay different. */
-export function labelValue(text: string): string {
-  if (/^(?:[a-z0-9](?:[-_.a-z0-9]{0,61}[a-z0-9])?)?$/i.test(text)) return text;
-  const kept = text.replace(/[^-_.a-z0-9]/gi, "-").replace(/^[^a-z0-9]+/i, "");
-  return `${kept.slice(0, MAX_LENGTH - 9)}-${shortHash(text, 8)}`.replace(/^-/, "");
-}
