@@ -42,6 +42,7 @@ describe("a page with what commands say", () => {
   test.each([
     ["nothing of a name", "gold-web web-copy web-undo", "gold-web web-copy web-undo"],
     ["a duration that somebody set", "keepWithin: 48hours", "keepWithin: 48hours"],
+    ["the order of events", "Events:\n Normal B\n Normal A", "Events:\n Normal A\n Normal B"],
     ["not which point of a machine it is", "point 74fb5a56b439-2", "point ID-2"],
   ])("forgets %s", (_what, text, left) => {
     expect(lasting(text)).toBe(left);

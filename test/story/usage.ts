@@ -24,8 +24,9 @@ const FLEETING: readonly (readonly [RegExp, string])[] = [
   [/\{"claims":.*/g, "FACTS"],
   [/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g, "UID"],
   [/\bweb-\d{8}-\d{6}-[0-9a-z]{8}\b/g, "POINT"],
+  [/\b[0-9a-f]{32}\b/g, "ID"],
   [/\b[0-9a-f]{12}-(\d+)\b/g, "ID-$1"],
-  [/\bgold-web-(?:\d{12}|m[0-9a-z]{8})\b/g, "RUN"],
+  [/\bgold-web-(?:\d{8}-\d{6}|m[0-9a-z]{8})\b/g, "RUN"],
   [/\b(ts-[a-z]+)-[0-9a-f]{10}-\d+\b/g, "$1-HASH"],
   [/\b(persistent-state-for-[a-z-]+)-[0-9a-z]{5}\b/g, "$1-HASH"],
   [/\bthinstream-[0-9a-f]{8,10}-[0-9a-z]{5}\b/g, "CONTROLLER"],
@@ -43,12 +44,18 @@ const FLEETING: readonly (readonly [RegExp, string])[] = [
 /** A text without what differs from one telling to the next. */
 export function lasting(text: string): string {
   const plain = FLEETING.reduce((so, [pattern, word]) => so.replace(pattern, word), text);
-  const lines = plain.split("\n").map((line) => line.trimEnd());
+  const lines = sortedEvents(plain.split("\n").map((line) => line.trimEnd()));
   // The same again is how often something happened to happen.
   return lines
     .filter((line, index) => line !== lines[index - 1])
     .join("\n")
     .trim();
+}
+
+/** Of one second they come in any order. */
+function sortedEvents(lines: readonly string[]): readonly string[] {
+  const begin = lines.indexOf("Events:") + 1;
+  return begin === 0 ? lines : [...lines.slice(0, begin), ...lines.slice(begin).toSorted()];
 }
 
 /** What a page shows other than the story has it, as sentences. */
