@@ -103,13 +103,18 @@ describe.skipIf(skipWithout("cluster", "trixie", "guest", "host", "s3"))("from a
     const given = values(stage);
     teller.file("values.yaml", { ...given, policies: { gold: { ...given.policies.gold, suspend: true } } });
     await teller.run(`helm upgrade thinstream charts/thinstream -n ${NAMESPACE} -f values.yaml`, stage.admin);
+    // A scheduled run that is under way would wait for the migration, too, and no other is made beside it.
+    await conditionWhen(stage.admin, { kind: "bkpol", name: "gold", type: "Ready" }, ({ reason }) => reason === "Suspended");
+    const isOver = ({ status }: VirtualMachineBackup): boolean => status?.completionTime !== undefined;
+    const runs = async (): Promise<readonly VirtualMachineBackup[]> =>
+      (await stage.admin.get<{ items: readonly VirtualMachineBackup[] }>("tvmb", "-n", SHOP)).items;
+    await expect.poll(async () => (await runs()).every(isOver), { timeout: 120_000 }).toBe(true);
     await web.write("data", "write -P 3 16M 64k");
     const to = web.node === "node-a" ? "node-b" : "node-a";
     const migration = await stage.kubevirt.migrate("web", to, SHOP);
     await trigger("while it migrates");
     const isThis = ({ metadata }: VirtualMachineBackup): boolean => metadata.annotations?.[annotations.trigger] === "while it migrates";
-    const find = async (): Promise<VirtualMachineBackup | undefined> =>
-      (await stage.admin.get<{ items: readonly VirtualMachineBackup[] }>("tvmb", "-n", SHOP)).items.find(isThis);
+    const find = async (): Promise<VirtualMachineBackup | undefined> => (await runs()).find(isThis);
     await expect.poll(find, { timeout: 60_000 }).toBeDefined();
     const at = { kind: "tvmb", name: (await find())?.metadata.name ?? "", namespace: SHOP, type: "Succeeded" };
     const waiting = await conditionWhen(stage.admin, at, ({ reason }) => reason === "WaitingForMigration");
