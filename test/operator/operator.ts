@@ -6,6 +6,7 @@ import type { ControllerConfigFile } from "../../src/api/index.ts";
 import type { Repo } from "../acceptance/world.ts";
 import type { ControlPlane, Identity } from "../cluster/index.ts";
 import { checkout, freePort, LabError, tempDir } from "../lab/index.ts";
+import { patience } from "../support/patience.ts";
 
 export const NAMESPACE = "thinstream-system";
 
@@ -34,6 +35,13 @@ export class Operator {
     return readFileSync(join(this.dir, "controller.log"), "utf8");
   }
 
+  /** MiB that the process has resident now, and the most it had. */
+  memory(): { readonly now: number; readonly peak: number } {
+    const status = readFileSync(`/proc/${this.#child?.pid}/status`, "utf8");
+    const mib = (name: string): number => Math.round(Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)?.[1]) / 1024);
+    return { now: mib("VmRSS"), peak: mib("VmHWM") };
+  }
+
   /** An answer of its own endpoints. */
   async ask(path: string): Promise<{ readonly status: number; readonly text: string }> {
     const answer = await fetch(`http://127.0.0.1:${this.metricsPort}${path}`, { signal: AbortSignal.timeout(5000) });
@@ -47,21 +55,14 @@ export class Operator {
     writeFileSync(config, JSON.stringify({ ...configuration, metricsPort: this.metricsPort }));
     const log = createWriteStream(join(this.dir, "controller.log"), { flags: "a" });
     await once(log, "open");
-    const args = [
-      "--disable-warning=ExperimentalWarning",
-      join(checkout(), "src/cli/main.ts"),
-      "controller",
-      "--config",
-      config,
-      "--kubeconfig",
-      identity.kubeconfig,
-    ];
-    const child = spawn(process.execPath, args, {
+    // As in the image: the launcher ends in an exec, so what is started is one process, with the settings that it gives Node.
+    const args = [join(checkout(), "src/cli/thinstream.sh"), "controller", "--config", config, "--kubeconfig", identity.kubeconfig];
+    const child = spawn("sh", args, {
       stdio: ["ignore", log, log],
       env: { ...process.env, POD_NAME: basename(this.dir) },
     });
     this.#child = child;
-    const deadline = Date.now() + 60_000;
+    const deadline = Date.now() + 60_000 * patience();
     const before = this.log.length;
     const isThere = async (): Promise<boolean> =>
       until === "leading"

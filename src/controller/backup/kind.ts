@@ -18,7 +18,7 @@ import { waitsForSlot } from "./admission.ts";
 import { withCaptures } from "./captures.ts";
 import { bitmapsAnnotation } from "./newest.ts";
 import { outsideWindow, windowClosed } from "./overrun.ts";
-import { heldMounts, type ReadyWork, workOf } from "./source.ts";
+import { heldMounts, type ReadyWork, type WorkDecision, workOf } from "./source.ts";
 
 const LEVELS = { full: "Full", incremental: "Incremental", differential: "Incremental", copy: "Copy" } as const;
 const CONSISTENCIES = { filesystem: "Filesystem", crash: "Crash", offline: "Offline" } as const;
@@ -66,10 +66,8 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     const access = accessOf(this.#context, run.spec.repositoryRef.name, run.metadata.namespace ?? "");
     if ("refusal" in access) return { kind: "refuse", ...access.refusal, final: false };
     const { repository } = access;
-    const decision = await workOf(this.#context, run, signal);
+    const decision = await this.#turnAndWork(run, signal);
     if (decision.kind !== "ready") return decision;
-    const full = waitsForSlot(this.#context, run, decision.nodeName);
-    if (full !== null) return { kind: "wait", reason: "WaitingForSlot", message: full, againInMs: 15_000 };
     const held = await this.#hold(run, decision, signal);
     if ("kind" in held) return held;
     const objects = await this.#objects(run, { attempt, repository, decision, held }, signal);
@@ -110,6 +108,19 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
       },
       this.#context.config,
     );
+  }
+
+  /** Its turn goes first, as far as it is known without asking the API server: of a thousand runs that are due at once most wait, and look again and again. */
+  async #turnAndWork(run: VirtualMachineBackup, signal: AbortSignal): Promise<WorkDecision> {
+    const early = this.#turn(run, null);
+    if (early !== null) return early;
+    const decision = await workOf(this.#context, run, signal);
+    return decision.kind === "ready" ? (this.#turn(run, decision.nodeName) ?? decision) : decision;
+  }
+
+  #turn(run: VirtualMachineBackup, node: string | null): (WorkDecision & { readonly kind: "wait" }) | null {
+    const message = waitsForSlot(this.#context, run, node);
+    return message === null ? null : { kind: "wait", reason: "WaitingForSlot", message, againInMs: 15_000 };
   }
 
   /** Where the agent finds the disks: for a stopped machine, at a holder that has them. */

@@ -1,8 +1,8 @@
 import { type BackupPolicy, durationMs, type RestorePoint } from "../../api/index.ts";
+import { planRetention, retentionPreview, type RetainedPoint, type RetentionRules, type RetentionVerdict } from "../../retention/index.ts";
 import { newestOf } from "../backup/newest.ts";
 import type { ControllerContext, Listers } from "../context.ts";
 import { identityOf } from "../identity.ts";
-import { planRetention, retentionPreview, type RetainedPoint, type RetentionRules, type RetentionVerdict } from "../plan/retention.ts";
 import { type PolicyProtection, policyProtection, type Protection, protectionOf } from "../plan/rpo.ts";
 import { BY_MACHINE, machineKey } from "../backup/newest.ts";
 import { conditionOf } from "../said.ts";
@@ -39,7 +39,8 @@ export function protectionsNow(context: Looking, policy: BackupPolicy, machines:
   });
 }
 
-interface Retained extends RetainedPoint {
+/** A point as retention looks at it, with its mirror. */
+export interface Retained extends RetainedPoint {
   readonly object: RestorePoint;
 }
 
