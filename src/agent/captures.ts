@@ -13,14 +13,21 @@ export interface CaptureResult {
   readonly warnings: readonly string[];
 }
 
+export interface CapturedDomain {
+  readonly boot: DomainDescription["boot"];
+  readonly liveXml: string;
+  /** Of a pod: what its image brings is not kept, nor looked for here, for the machine's own description names it. */
+  readonly confined: boolean | undefined;
+}
+
 /** The machine's description: its XML as it runs and as it is defined, and the files that it boots from beside its disks. */
-export async function captureDomain(domain: LibvirtDomain, description: DomainDescription, liveXml: string): Promise<CaptureResult> {
+export async function captureDomain(domain: LibvirtDomain, { boot, liveXml, confined }: CapturedDomain): Promise<CaptureResult> {
   const captures: Capture[] = [text("domain.xml", liveXml)];
   const warnings: string[] = [];
   // A transient domain has no definition beside the running one.
   if (await domain.isPersistent()) captures.push(text("domain-inactive.xml", await domain.xml({ inactive: true })));
-  for (const [name, path] of Object.entries(description.boot)) {
-    if (path === null || !path.startsWith("/")) continue;
+  for (const [name, path] of Object.entries(boot)) {
+    if (path === null || !path.startsWith("/") || (confined === true && name !== "nvram")) continue;
     try {
       captures.push({ name, bytes: await bootFile(path) });
     } catch (error) {

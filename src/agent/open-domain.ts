@@ -14,7 +14,7 @@ import { nameOf, selectDisks } from "./libvirt-pull/plan.ts";
 /** What the backup of a domain is asked for, whether it runs or not; the steps are those of the engine that takes it. */
 export interface DomainOptions extends Omit<LibvirtPullOptions, "onStep"> {
   readonly onStep?: (step: PullStep | ImageStep) => void | Promise<void>;
-  /** The images are of somebody who is not trusted with this host: of a machine that is off nothing outside of their directories is read. */
+  /** The images are of somebody who is not trusted with this host, besides: of a machine that is off nothing outside of their directories is read. */
   readonly confined?: boolean;
 }
 
@@ -61,7 +61,7 @@ async function describe(options: DomainOptions): Promise<Stopped> {
       if (found === null) throw new SourceError("image-unusable", `disk ${target} of domain "${options.domain}" has no image`);
       images.push({ name: nameOf(disk, options.diskNames), path: found, format });
     }
-    const kept = await captureDomain(session.domain, description, xml);
+    const kept = await captureDomain(session.domain, { ...description, liveXml: xml, confined: options.confined });
     return { uuid: description.uuid, images, captures: kept.captures, warnings: [...warnings, ...kept.warnings] };
   } finally {
     await session.close();

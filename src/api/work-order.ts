@@ -36,6 +36,8 @@ const libvirtSource = record({
   engine: Type.Literal("libvirt"),
   uri: Type.String({ minLength: 1, maxLength: 1024 }),
   domain: name,
+  /** which run of the machine this is, wherever it migrates: the UID of KubeVirt's instance; null: libvirt alone can tell */
+  instanceUid: orNull(name),
   /** where the job's NBD socket goes: QEMU must find it under the same path */
   runtimeDir: path,
   scratchDir: path,

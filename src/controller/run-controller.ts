@@ -9,6 +9,7 @@ import type { ControllerConfig } from "./config.ts";
 import type { Caches, ControllerContext, Reconcile } from "./context.ts";
 import type { Pod } from "./kinds.ts";
 import { Pace } from "./pace.ts";
+import { followSelection } from "./policy/follow.ts";
 import { PolicyReconciler } from "./policy/reconciler.ts";
 import { RestorePointReconciler } from "./points/reconciler.ts";
 import { RestoreKind } from "./restore/kind.ts";
@@ -138,6 +139,7 @@ function subscribe({ queues, caches }: Parts): readonly (() => void)[] {
       },
     }),
     each(caches.policies, to("BackupPolicy")),
+    ...followSelection(caches, (policy) => queues["BackupPolicy"]?.addAfter(policy, 500)),
     caches.policies.subscribe({
       updated: (before, { metadata }) => {
         if (before.metadata.generation !== metadata.generation) wakeRuns(({ spec }) => spec.policyRef?.name === metadata.name);

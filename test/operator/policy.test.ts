@@ -176,4 +176,23 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a policy over stopped vir
     await plane.admin.apply([policy({ window: { ...later, onOverrun: "Cancel" } }), scheduled("ended")]);
     expect(await succeeded("ended", (reason) => reason === "WindowClosed")).toMatchObject({ status: "False" });
   });
+
+  test("hears of labels at once: a machine's, a namespace's, and where another policy no longer selects what both did", async () => {
+    const matched = async (name: string): Promise<number | undefined> =>
+      (await plane.admin.get<BackupPolicy>("bkpol", name)).status?.matchedVMs;
+    // Far less than the five minutes after which a policy is looked at in any case.
+    const soon = { timeout: 30_000 };
+    await plane.admin.kubectl(["label", "vm", "scratch", "-n", SHOP, "thinstream.dev/backup-"]);
+    await expect.poll(async () => await matched("nightly"), soon).toBe(2);
+    await plane.admin.kubectl(["label", "namespace", SHOP, "backup=no", "--overwrite"]);
+    await expect.poll(async () => await matched("nightly"), soon).toBe(0);
+    await plane.admin.kubectl(["label", "namespace", SHOP, "backup=yes", "--overwrite"]);
+    await expect.poll(async () => await matched("second"), soon).toBe(2);
+    await plane.admin.kubectl(["delete", "bkpol", "nightly"]);
+    const unprotected = async (): Promise<readonly string[]> =>
+      (await plane.admin.get<BackupPolicy>("bkpol", "second")).status?.unprotected?.map(({ name, reason }) => `${name} ${reason}`) ?? [];
+    await expect.poll(unprotected, soon).toEqual(["scratch NeverBackedUp"]);
+    await plane.admin.kubectl(["delete", "vm", "scratch", "-n", SHOP]);
+    await expect.poll(async () => await matched("second"), soon).toBe(1);
+  });
 });

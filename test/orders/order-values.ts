@@ -13,6 +13,7 @@ export const backupWork: Extract<Work, { type: "backup" }> = {
     engine: "libvirt",
     uri: "qemu+unix:///session?socket=/var/run/libvirt/virtqemud-sock",
     domain: "team-a_web",
+    instanceUid: "11111111-2222-4333-8444-555555555555",
     runtimeDir: "/var/run/libvirt",
     scratchDir: "/var/run/kubevirt-ephemeral-disks",
     diskNames: { root: "ua-root", data: "ua-data" },

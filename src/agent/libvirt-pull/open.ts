@@ -63,11 +63,11 @@ async function inspect(session: DomainSession, options: LibvirtPullOptions): Pro
 async function begin(run: PullRun, machine: Machine, options: LibvirtPullOptions): Promise<BackupSource> {
   const { domain } = run.session;
   const selected = selectDisks(machine.description, options);
-  const instance = await instanceOf(run.session);
+  const instance = await instanceOf(run.session, options);
   const planned = await Promise.all(selected.disks.map((disk) => plan(disk, run.session, options, instance)));
   const plans = await defineBases(domain, planned);
   await options.onStep?.("bases-defined");
-  const kept = await captureDomain(domain, machine.description, machine.liveXml);
+  const kept = await captureDomain(domain, { ...machine.description, liveXml: machine.liveXml, confined: options.confined });
   const guest = machine.description.hasAgentChannel ? await captureGuestInfo(domain, options.signal) : [];
 
   const instant = await takeInstant(run, { description: machine.description, plans, options });
@@ -130,7 +130,7 @@ async function plan(disk: DomainDisk, session: DomainSession, options: LibvirtPu
   return planDisk(disk, info, { level: options.level, bases: options.bases, instance, diskNames: options.diskNames });
 }
 
-async function instanceOf(session: DomainSession): Promise<Instance> {
+async function instanceOf(session: DomainSession, { instanceUid }: LibvirtPullOptions): Promise<Instance> {
   const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
-  return { boot: boot.trim(), ...(await session.domain.instance()) };
+  return { boot: boot.trim(), ...(await session.domain.instance()), ...(instanceUid === undefined ? {} : { uid: instanceUid }) };
 }

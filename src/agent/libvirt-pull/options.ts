@@ -7,6 +7,10 @@ import type { Freezer, Quiesce } from "./freeze.ts";
 export interface LibvirtPullOptions {
   readonly uri: string;
   readonly domain: string;
+  /** Which run of the machine this is, where somebody follows it over migrations. */
+  readonly instanceUid?: string;
+  /** The domain is a pod's: firmware and kernel are of the pod's image, and their paths mean other files here, or none. */
+  readonly confined?: boolean;
   /** `auto` and `incremental` do the best that is safe for each disk; `differential` and `copy` make no checkpoint. */
   readonly level: "auto" | Level;
   /** Names of disks in the point by libvirt's alias; default, and for a disk without one, the target. */

@@ -25,6 +25,8 @@ export interface Instance {
   readonly id: number;
   /** ns */
   readonly cpuTime: number;
+  /** Given by who follows the machine over migrations, which are no stop: another host, another QEMU, the same run. */
+  readonly uid?: string;
 }
 
 export interface DiskSelection {
@@ -110,8 +112,13 @@ function baseBarrier(disk: DomainDisk, base: BaseFacts | null, now: Instance): s
   if (base === null) return "no earlier point tracks this disk's changes";
   if (disk.dataStore === null) return "";
   const then = (base.imageInfo as { readonly thinstream?: { readonly instance?: Instance } } | null)?.thinstream?.instance;
-  const same = then !== undefined && then.boot === now.boot && then.id === now.id && then.cpuTime <= now.cpuTime;
-  return same ? "" : "the machine was stopped since its last point, and its raw store may have been changed meanwhile without trace";
+  if (then !== undefined && isSameRun(then, now)) return "";
+  return "the machine was stopped since its last point, and its raw store may have been changed meanwhile without trace";
+}
+
+function isSameRun(then: Instance, now: Instance): boolean {
+  if (then.uid !== undefined && now.uid !== undefined) return then.uid === now.uid;
+  return then.boot === now.boot && then.id === now.id && then.cpuTime <= now.cpuTime;
 }
 
 /** The plan of a disk whose base turned out to be unusable. */

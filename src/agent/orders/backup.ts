@@ -131,6 +131,7 @@ async function machineOf({ work, job, freezer }: Ordered): Promise<Machine> {
     ...common,
     uri: source.uri,
     domain: source.domain,
+    ...(source.instanceUid === null ? {} : { instanceUid: source.instanceUid }),
     runtimeDir: source.runtimeDir,
     scratchDir: source.scratchDir,
     diskNames: new Map(Object.entries(source.diskNames).map(([name, alias]) => [alias, name])),

@@ -40,10 +40,10 @@ export function backupWork({ spec }: VirtualMachineBackup, { vm, source, freezeB
 }
 
 export function launcherSource(
-  { uri, domain, runtimeDir, scratchDir, diskNames }: LibvirtSource,
+  { uri, domain, instanceUid, runtimeDir, scratchDir, diskNames }: LibvirtSource,
   scratch: string | undefined,
 ): BackupWorkSource {
-  return { engine: "libvirt", uri, domain, runtimeDir, scratchDir: scratch ?? scratchDir, diskNames: { ...diskNames } };
+  return { engine: "libvirt", uri, domain, instanceUid, runtimeDir, scratchDir: scratch ?? scratchDir, diskNames: { ...diskNames } };
 }
 
 export function holderSource({ images }: ImageSource): BackupWorkSource {
@@ -55,5 +55,5 @@ export function domainSource(
   scratch: string | undefined,
 ): BackupWorkSource {
   const runtimeDir = nodeDirectories.runtime;
-  return { engine: "libvirt", uri, domain, runtimeDir, scratchDir: scratch ?? runtimeDir, diskNames: {} };
+  return { engine: "libvirt", uri, domain, instanceUid: null, runtimeDir, scratchDir: scratch ?? runtimeDir, diskNames: {} };
 }

@@ -172,9 +172,10 @@ export class PolicyReconciler {
     await applyStatus(client, policies, policy, { next, signal });
   }
 
-  #again({ lookAgain }: SchedulePlan<Machine>, { changesAt }: PolicyProtection): Again {
+  #again({ lookAgain, nextTick }: SchedulePlan<Machine>, { changesAt }: PolicyProtection): Again {
     const now = this.#context.now().getTime();
-    const times = [lookAgain, changesAt].filter((time) => time !== null).map((time) => time.getTime() - now);
+    // At the next scheduled time its status names the one after, also where nothing is selected.
+    const times = [lookAgain, nextTick, changesAt].filter((time) => time !== null).map((time) => time.getTime() - now);
     return { againInMs: Math.max(100, Math.min(LOOK_MS, ...times)) };
   }
 }

@@ -20,9 +20,9 @@ export function selectMachines(policy: BackupPolicy, { machines, namespaces, pol
   const before = [...policies.lister.list()].filter(
     (other) => other.metadata.name < policy.metadata.name && other.metadata.deletionTimestamp === undefined,
   );
-  const found = [...machines.lister.list()].filter((vm) => takes(policy, vm, namespaces));
+  const found = [...machines.lister.list()].filter((vm) => takes(policy, vm, namespaces.lister));
   return found
-    .map((vm) => ({ ...identityOf(vm), otherPolicy: before.find((other) => takes(other, vm, namespaces))?.metadata.name ?? null }))
+    .map((vm) => ({ ...identityOf(vm), otherPolicy: before.find((other) => takes(other, vm, namespaces.lister))?.metadata.name ?? null }))
     .toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
 }
 
@@ -33,7 +33,7 @@ export function selectAll({ machines, namespaces, policies }: Listers): Readonly
     .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
   const selected = new Map<string, Selected[]>(byName.map(({ metadata }) => [metadata.name, []]));
   for (const vm of machines?.lister.list() ?? []) {
-    const [first, ...others] = byName.filter((policy) => takes(policy, vm, namespaces)).map(({ metadata }) => metadata.name);
+    const [first, ...others] = byName.filter((policy) => takes(policy, vm, namespaces.lister)).map(({ metadata }) => metadata.name);
     if (first === undefined) continue;
     selected.get(first)?.push({ ...identityOf(vm), otherPolicy: null });
     for (const other of others) selected.get(other)?.push({ ...identityOf(vm), otherPolicy: first });
@@ -41,11 +41,12 @@ export function selectAll({ machines, namespaces, policies }: Listers): Readonly
   return selected;
 }
 
-function takes({ spec }: BackupPolicy, vm: KubeObject, namespaces: Listers["namespaces"]): boolean {
+/** Whether a policy selects a machine, whatever others do. */
+export function takes({ spec }: BackupPolicy, vm: KubeObject, namespaces: Listers["namespaces"]["lister"]): boolean {
   const own = vm.metadata.labels ?? {};
   if (vm.metadata.deletionTimestamp !== undefined || own[labels.backup] === "false" || !selects(spec.selector, own)) return false;
   if (spec.namespaces === undefined) return true;
-  return selects(spec.namespaces.selector, namespaces.lister.get(identityOf(vm).namespace)?.metadata.labels);
+  return selects(spec.namespaces.selector, namespaces.get(identityOf(vm).namespace)?.metadata.labels);
 }
 
 export function keyOf({ namespace, name }: { readonly namespace: string; readonly name: string }): string {

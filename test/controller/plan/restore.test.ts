@@ -71,6 +71,17 @@ describe("a new machine", () => {
     ]);
   });
 
+  test("loses no state where its claim of that name has change lists alone", () => {
+    const whole = JSON.stringify(richPoint.bundle.objects);
+    expect(whole).toContain('"tpm":{"persistent":true}');
+    const withoutTpm = JSON.parse(whole.replace('"tpm":{"persistent":true}', '"tpm":{}')) as readonly KubeObject[];
+    const about = (objects: readonly KubeObject[]): boolean =>
+      planned({}, {}, { ...richPoint, bundle: { ...richPoint.bundle, objects } }).warnings.some((text) => text.includes("TPM"));
+    expect(about(withoutTpm)).toBe(false);
+    // Of one that did not run nobody knows what its preference asked for.
+    expect(about(withoutTpm.filter(({ kind }) => kind !== "VirtualMachineInstance"))).toBe(true);
+  });
+
   test("has nothing of the former object but what is said of it", () => {
     const { metadata, status } = find(planned(), "VirtualMachine");
     expect(status).toBeUndefined();

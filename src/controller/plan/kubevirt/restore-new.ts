@@ -38,7 +38,7 @@ export function planNew(context: ClaimContext, vm: VirtualMachine, chosen: reado
     after: lastPatch(wish, vm),
     warnings: [
       ...diskWarnings(vm, volumes, context),
-      ...(state === null ? [] : [stateWarning]),
+      ...(state !== null && keptState(vm, context) ? [stateWarning] : []),
       ...configWarnings(point.bundle, wish, target),
     ],
   };
@@ -51,6 +51,13 @@ export function lastPatch(wish: RestoreWish, original: VirtualMachine): RestoreP
 }
 
 const stateWarning = "the machine's TPM and EFI state begins anew: a restore point has its disks alone";
+
+/** Whether the claim had more in it than change lists. What a preference asked for is only seen in an instance. */
+function keptState({ spec }: VirtualMachine, { vmi }: ClaimContext): boolean {
+  if (vmi === null && spec?.preference !== undefined) return true;
+  const domains = [spec?.template?.spec?.domain, vmi?.spec?.domain];
+  return domains.some((domain) => domain?.devices?.tpm?.persistent === true || domain?.firmware?.bootloader?.efi?.persistent === true);
+}
 
 /** Those of the definition, and those that were plugged into the running instance. */
 function volumesOf(vm: VirtualMachine, { vmi }: ClaimContext): readonly VmVolume[] {
