@@ -4,26 +4,52 @@ import { planStarts, type Run } from "../plan/concurrency.ts";
 import { identityOf } from "../identity.ts";
 import { isDone } from "../said.ts";
 
-/** Why a run may not start yet; null where it may. @param node it would run on, where that is known */
-export function waitsForSlot(context: ControllerContext, run: VirtualMachineBackup, node: string | null): string | null {
-  const { caches, agents, config } = context;
-  const open = [...caches.backups.lister.list()].filter((one) => !isDone(one) && one.metadata.deletionTimestamp === undefined);
-  const isUnderWay = (one: VirtualMachineBackup): boolean =>
-    one.status?.agentPod !== undefined || agents.workers(one.metadata.uid ?? "", "backup").length > 0;
-  const running = open
-    .filter((one) => one.metadata.uid !== run.metadata.uid && isUnderWay(one))
-    .map((one) => asRun(one, one.status?.nodeName ?? null));
-  const own = asRun(run, node);
-  const pending = open
-    .filter((one) => one.metadata.uid !== run.metadata.uid && !isUnderWay(one) && !isHeldBack(one))
-    .map((one) => asRun(one, null));
-  const plan = planStarts([own, ...pending], running, {
-    perPolicy: (policy) => caches.policies.lister.get(policy)?.spec.concurrency.perPolicy,
-    perRepository: (repository) => caches.repositories.lister.get(repository)?.spec.limits.maxConcurrentRuns,
-    perNode: (policy) => (policy === null ? undefined : caches.policies.lister.get(policy)?.spec.concurrency.perNode),
-  });
-  if (running.length >= config.maxAgents) return `waits until one of the ${running.length} runs under way ends`;
-  return plan.waiting.find(({ run: { id } }) => id === own.id)?.message ?? null;
+/** milliseconds that a run which may start keeps its place, until it is seen under way */
+const PLACE_MS = 30_000;
+
+/** Which runs may start. */
+export class Admission {
+  readonly #context: ControllerContext;
+  /** By UID: runs that may start, and whose agents the cache does not have yet. */
+  readonly #places = new Map<string, { readonly place: Run; readonly at: number }>();
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+  }
+
+  /** Why a run may not start yet; null where it may, and has its place from now on. @param node it would run on, where that is known */
+  waits(run: VirtualMachineBackup, node: string | null): string | null {
+    const own = asRun(run, node);
+    const now = performance.now();
+    for (const [id, { at }] of this.#places) if (id === own.id || now - at > PLACE_MS) this.#places.delete(id);
+    const message = this.#waits(own);
+    if (message === null) this.#places.set(own.id, { place: own, at: now });
+    return message;
+  }
+
+  #waits(own: Run): string | null {
+    const { caches, config } = this.#context;
+    const others = [...caches.backups.lister.list()].filter(
+      (one) => !isDone(one) && one.metadata.deletionTimestamp === undefined && one.metadata.uid !== own.id,
+    );
+    const running = others.flatMap((one) => this.#placeOf(one) ?? []);
+    const taken = new Set(running.map(({ id }) => id));
+    const pending = others.filter((one) => !isHeldBack(one) && !taken.has(one.metadata.uid ?? "")).map((one) => asRun(one, null));
+    const plan = planStarts([own, ...pending], running, {
+      perPolicy: (policy) => caches.policies.lister.get(policy)?.spec.concurrency.perPolicy,
+      perRepository: (repository) => caches.repositories.lister.get(repository)?.spec.limits.maxConcurrentRuns,
+      perNode: (policy) => (policy === null ? undefined : caches.policies.lister.get(policy)?.spec.concurrency.perNode),
+    });
+    if (running.length >= config.maxAgents) return `waits until one of the ${running.length} runs under way ends`;
+    return plan.waiting.find(({ run: { id } }) => id === own.id)?.message ?? null;
+  }
+
+  /** Of a run under way, or about to be. */
+  #placeOf(run: VirtualMachineBackup): Run | null {
+    const uid = run.metadata.uid ?? "";
+    const isUnderWay = run.status?.agentPod !== undefined || this.#context.agents.workers(uid, "backup").length > 0;
+    return isUnderWay ? asRun(run, run.status?.nodeName ?? null) : (this.#places.get(uid)?.place ?? null);
+  }
 }
 
 /** A run that waits for something else takes nobody's place in line. */
