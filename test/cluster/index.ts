@@ -7,7 +7,7 @@ export { isWrite } from "./audit.ts";
 export type { ControlPlaneOptions } from "./control-plane.ts";
 export { ControlPlane } from "./control-plane.ts";
 export type { CommandOptions } from "./identity.ts";
-export { ClusterError, Identity } from "./identity.ts";
+export { ClusterError, Identity, writeKubeconfig } from "./identity.ts";
 export { applyKubeVirt } from "./kubevirt.ts";
 export type { SubresourceCall, SubresourceHandler } from "./subresource-api.ts";
 export { Refusal, serveSubresources } from "./subresource-api.ts";
