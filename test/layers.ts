@@ -14,6 +14,11 @@ const adapter: Module = { mayImport: ["lib", "objectstore"], why: "an adapter kn
 export const modules: Readonly<Record<string, Module>> = {
   lib: { mayImport: [], why: "lib stands under everything and knows no domain word" },
   api: { mayImport: ["lib"], pure: true, why: "api is types and schemas, and what follows from them alone" },
+  retention: {
+    mayImport: ["lib"],
+    pure: true,
+    why: "retention is points and rules to verdicts, the same for the operator and the command line",
+  },
   "repository/format": { mayImport: ["lib"], pure: true, why: "the format is bytes to values and back: no file, network, clock or chance" },
   objectstore: { mayImport: ["lib"], why: "the port and its wrappers know no adapter; cli alone names adapters" },
   "objectstore/memory": adapter,
@@ -24,7 +29,7 @@ export const modules: Readonly<Record<string, Module>> = {
   kube: { mayImport: ["lib", "api"], why: "kube is the one door to the cluster" },
   repository: { mayImport: ["lib", "repository/format", "objectstore"], why: "the repository stores any engine's disks in any store" },
   "controller/plan": { mayImport: ["lib", "api"], pure: true, why: "a plan is facts to decisions: no API server, clock or chance" },
-  controller: { mayImport: ["lib", "api", "kube", "controller/plan"], why: "the control plane never touches disk data" },
+  controller: { mayImport: ["lib", "api", "retention", "kube", "controller/plan"], why: "the control plane never touches disk data" },
   agent: {
     mayImport: ["lib", "api", "repository", "libvirt", "nbd"],
     why: "the agent has no cluster rights and no say in where the store is",
@@ -32,7 +37,7 @@ export const modules: Readonly<Record<string, Module>> = {
   restore: { mayImport: ["lib", "api", "repository", "libvirt", "nbd"], why: "a restore needs a repository and a target, and no cluster" },
   cli: {
     // prettier-ignore
-    mayImport: ["lib", "api", "objectstore", "objectstore/memory", "objectstore/fs", "objectstore/s3", "nbd", "libvirt", "kube", "repository", "controller", "agent", "restore"],
+    mayImport: ["lib", "api", "retention", "objectstore", "objectstore/memory", "objectstore/fs", "objectstore/s3", "nbd", "libvirt", "kube", "repository", "controller", "agent", "restore"],
     why: "cli wires everything together and nothing imports it",
   },
 };

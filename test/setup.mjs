@@ -13,6 +13,7 @@ import { ensureCluster } from "./setup/cluster.mjs";
 import { ensureGuest } from "./setup/guest.mjs";
 import { ensureHost, ensurePeer } from "./setup/host.mjs";
 import { ensureModules, ensureNode } from "./setup/node.mjs";
+import { ensureReader } from "./setup/reader.mjs";
 import { ensureS3 } from "./setup/s3.mjs";
 import { ensureTrixie } from "./setup/trixie.mjs";
 import { CannotDo, localCache, say } from "./setup/util.mjs";
@@ -21,6 +22,7 @@ const TIERS = {
   node: ensureNode,
   npm: ensureModules,
   s3: ensureS3,
+  reader: ensureReader,
   cluster: ensureCluster,
   host: ensureHost,
   guest: ensureGuest,
@@ -29,7 +31,7 @@ const TIERS = {
 };
 const REQUIRED = ["node", "npm"];
 // These take the longest, and nearly all of it in the compiler: they run beside the rest, one after the other.
-const COMPILED = ["s3", "cluster"];
+const COMPILED = ["reader", "s3", "cluster"];
 const TABLE = join(localCache, "lab/tiers.json");
 
 /**

@@ -83,7 +83,7 @@ export type BackupResult =
 export async function runBackup(request: BackupRequest): Promise<BackupResult> {
   const { repository, since, signal } = request;
   const lineage = await findLineage(request);
-  const from = since === null ? (lineage.points[0] ?? null) : await repository.catalog.point(since, signal);
+  const from = since === null ? (lineage.points[0] ?? null) : await repository.catalog.livePoint(since, signal);
   try {
     return await backUp({ request, lineage, from, lost: null });
   } catch (thrown) {
@@ -154,7 +154,7 @@ async function store(run: Run): Promise<BackupResult> {
   const { repository, vm, codec, onStep } = request;
   const failure = new AbortController();
   const signal = AbortSignal.any([request.signal, failure.signal]);
-  const session = await BackupSession.begin(repository, { vm, codec, signal, lineage });
+  const session = new BackupSession(repository, { vm, codec, signal, lineage });
   let point: PointRecord;
   try {
     const progress = track(run, session);

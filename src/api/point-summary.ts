@@ -21,5 +21,7 @@ export const pointSummarySchema = record({
   disks: Type.Array(record({ name: Type.String(), size: bytes, level: Type.Enum([...pointLevels]), uploadedBytes: bytes })),
   captures: Type.Array(record({ name: Type.String(), size: bytes })),
   warnings: Type.Array(Type.String()),
+  /** Absent: no hold in the repository keeps it. */
+  held: Type.Optional(Type.Literal(true)),
 });
 export type PointSummary = Static<typeof pointSummarySchema>;

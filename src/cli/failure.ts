@@ -57,6 +57,7 @@ const ofRepository: Readonly<Record<RepositoryErrorCode, FailureReason>> = {
   "not-a-repository": "RepositoryMissing",
   "already-a-repository": "Internal",
   "point-unknown": "PointNotFound",
+  "point-held": "Internal",
   "disk-unknown": "DiskNotFound",
   "commit-lost": "AnotherJobActive",
   "run-too-old": "DeadlineExceeded",

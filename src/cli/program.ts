@@ -1,16 +1,16 @@
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 
-import { parseBytes } from "../lib/bytes.ts";
-import { errorText } from "../lib/errors.ts";
 import type { AgentFlags } from "./commands/agent.ts";
 import type { ApplyCrdsFlags } from "./commands/apply-crds.ts";
 import type { ControllerFlags } from "./commands/controller.ts";
 import type { BackupFlags } from "./commands/backup.ts";
 import type { ForgetFlags } from "./commands/forget.ts";
 import type { InitFlags } from "./commands/init.ts";
+import type { PointFlags } from "./commands/point-hold.ts";
 import type { PointsFlags, ShowFlags } from "./commands/points.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
 import type { Context, Outcome, RepositoryFlags } from "./context.ts";
+import { age, kept, size, timeZone } from "./flag-values.ts";
 
 type Work<F> = (flags: F, context: Context) => Promise<Outcome>;
 
@@ -24,6 +24,8 @@ const works = {
   forget: async () => (await import("./commands/forget.ts")).forget,
   hold: async () => (await import("./commands/hold.ts")).hold,
   init: async () => (await import("./commands/init.ts")).init,
+  pointHold: async () => (await import("./commands/point-hold.ts")).pointHold,
+  pointRelease: async () => (await import("./commands/point-hold.ts")).pointRelease,
   points: async () => (await import("./commands/points.ts")).points,
   restore: async () => (await import("./commands/restore.ts")).restore,
   show: async () => (await import("./commands/points.ts")).show,
@@ -38,23 +40,19 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
     .exitOverride()
     // What is wrong with a command line is said by the one who catches it.
     .configureOutput({ outputError: () => undefined });
-  const plain: Add = <F>(name: string, description: string, work: () => Promise<Work<F>>) => {
-    const command = root.command(name).description(description).allowExcessArguments(false).exitOverride();
-    return command.action(async (...args: unknown[]) => done(await (await work())(flagsOf(args) as F, context)));
-  };
-  const add: Add = (name, description, work) => {
-    const command = plain(name, description, work);
-    command.requiredOption("--repo <url>", "file:///path or s3://bucket/prefix?endpoint=http://host:port&region=us-east-1");
-    command.option("--key-file <file>", "the repository's key; else THINSTREAM_KEY_FILE");
-    return command.option("--json", "one JSON document on standard output");
-  };
+  const plain = adder(root, context, done);
+  const add = withRepositoryFlags(plain);
   add<InitFlags>("init", "make an empty repository", works.init).option("--no-encryption", "store everything in the clear");
   addBackup(add);
   add<PointsFlags>("points", "list the restore points, oldest first", works.points).option("--vm <name>", "only this machine's");
   add<ShowFlags>("show", "show one restore point", works.show).argument("<point>", "its id");
   addRestore(add);
   add<RepositoryFlags>("check", "read everything and say what is missing or damaged", works.check);
-  add<ForgetFlags>("forget", "take restore points off the list", works.forget).requiredOption("--point <id...>", "ids");
+  addForget(add);
+  const point = root.command("point").description("say what is to become of single restore points").exitOverride();
+  const addToPoint = withRepositoryFlags(adder(point, context, done));
+  addToPoint<PointFlags>("hold", "keep them, whatever is forgotten and pruned", works.pointHold).argument("<point...>", "ids");
+  addToPoint<PointFlags>("release", "take the hold off again", works.pointRelease).argument("<point...>", "ids");
   plain<AgentFlags>("agent", "carry out one work order of the operator (docs/operator.md)", works.agent)
     .requiredOption("--order <file>", "the work order")
     .requiredOption("--digest <digest>", "its SHA-256, as sha256:HEX")
@@ -71,6 +69,44 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
 }
 
 type Add = <F>(name: string, description: string, work: () => Promise<Work<F>>) => Command;
+
+/** Adds commands below `parent`. */
+function adder(parent: Command, context: Context, done: (outcome: Outcome) => void): Add {
+  return <F>(name: string, description: string, work: () => Promise<Work<F>>) => {
+    const command = parent.command(name).description(description).allowExcessArguments(false).exitOverride();
+    return command.action(async (...args: unknown[]) => done(await (await work())(flagsOf(args) as F, context)));
+  };
+}
+
+/** Adds commands that work on a repository. */
+function withRepositoryFlags(plain: Add): Add {
+  return (name, description, work) => {
+    const command = plain(name, description, work);
+    command.requiredOption("--repo <url>", "file:///path or s3://bucket/prefix?endpoint=http://host:port&region=us-east-1");
+    command.option("--key-file <file>", "the repository's key; else THINSTREAM_KEY_FILE");
+    return command.option("--json", "one JSON document on standard output");
+  };
+}
+
+function addForget(add: Add): void {
+  const command = add<ForgetFlags>("forget", "take restore points off the list: those named, or those that no rule keeps", works.forget)
+    .option("--point <id...>", "these, and nothing else")
+    .option("--keep-last <n>", "keep the newest points of each machine", kept);
+  for (const [rule, stretches] of keepRules) command.option(`--keep-${rule} <n>`, `and the last one of so many ${stretches}`, kept);
+  command
+    .option("--keep-within <age>", "and all that are younger than this, counted from the machine's newest: 36h, 30d, 2w", age)
+    .option("--vm <name...>", "only of these machines; default: of each one in the repository")
+    .addOption(new Option("--time-zone <zone>", "where hours to years begin").argParser(timeZone).default("UTC"))
+    .option("--dry-run", "only say what would be forgotten, and why the rest stays");
+}
+
+const keepRules = [
+  ["hourly", "hours"],
+  ["daily", "days"],
+  ["weekly", "weeks"],
+  ["monthly", "months"],
+  ["yearly", "years"],
+] as const;
 
 function addBackup(add: Add): void {
   add<BackupFlags>("backup", "take a restore point of a machine", works.backup)
@@ -121,12 +157,4 @@ function flagsOf(args: readonly unknown[]): unknown {
   const flags = args.at(-2) as object;
   const positional = args.slice(0, -2);
   return positional.length === 0 ? flags : { ...flags, point: positional[0] };
-}
-
-function size(text: string): number {
-  try {
-    return parseBytes(text);
-  } catch (thrown) {
-    throw new InvalidArgumentError(errorText(thrown));
-  }
 }

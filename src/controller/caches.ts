@@ -2,6 +2,7 @@ import { Informer, type InformerOptions, isKubeError, type KubeClient, type Kube
 import type { Logger } from "../lib/logger.ts";
 import { BY_OWNER, BY_RUN } from "./agents/agents.ts";
 import { BY_MACHINE, machineKey } from "./backup/newest.ts";
+import { TO_FORGET, toForget } from "./catalog/forget.ts";
 import { BY_REPOSITORY } from "./catalog/sync.ts";
 import type { Caches } from "./context.ts";
 import {
@@ -16,6 +17,7 @@ import {
   restorePoints,
   restoreRequests,
 } from "./kinds.ts";
+import { BY_POLICY } from "./policy/runs.ts";
 
 const RESYNC_MS = 10 * 60_000;
 
@@ -28,11 +30,15 @@ export async function makeCaches(client: KubeClient, logger: Logger, signal: Abo
   return {
     repositories: follow(repositories, { resyncMs: RESYNC_MS }),
     policies: follow(policies, { resyncMs: RESYNC_MS }),
-    backups: follow(backups, { resyncMs: RESYNC_MS }),
+    backups: follow(backups, {
+      resyncMs: RESYNC_MS,
+      indices: { [BY_POLICY]: ({ spec }) => (spec.policyRef === undefined ? [] : [spec.policyRef.name]) },
+    }),
     restores: follow(restoreRequests, { resyncMs: RESYNC_MS }),
     points: follow(restorePoints, {
       indices: {
         [BY_REPOSITORY]: ({ spec }) => [spec.repositoryRef.name],
+        [TO_FORGET]: toForget,
         [BY_MACHINE]: ({ spec }) => [machineKey(spec.repositoryRef.name, spec.vm)],
       },
     }),

@@ -98,8 +98,9 @@ async function lead(
   add("RestoreRequest", 4, new RunReconciler(context, new RestoreKind(context)).reconcile);
   add("BackupRepository", 4, new RepositoryReconciler(context).reconcile);
   const wakeRepository = (name: string): void => queues["BackupRepository"]?.addAfter(name, 1000);
-  add("RestorePoint", 4, new RestorePointReconciler(context, wakeRepository).reconcile);
-  add("BackupPolicy", 2, new PolicyReconciler(context).reconcile);
+  // Two at a time: while a catalog is mirrored, making its restore points goes before saying what holds of each.
+  add("RestorePoint", 2, new RestorePointReconciler(context, wakeRepository).reconcile);
+  add("BackupPolicy", 4, new PolicyReconciler(context).reconcile);
   const unsubscribe = [
     ...subscribe({ queues, caches }),
     standing.leads(Object.values(queues)),

@@ -5,6 +5,7 @@ import type { KubeClient } from "./client.ts";
 import { type IndexFunction, type Lister, ObjectCache } from "./object-cache.ts";
 import { type KubeObject, type ResourceKind, keyOf, resourceName } from "./object.ts";
 import { Reflector, type ReflectorOptions } from "./reflector.ts";
+import { StringPool } from "./string-pool.ts";
 
 /** Handlers only put keys into queues: they are called one after the other while the watch waits. */
 export interface Handler<T extends KubeObject> {
@@ -40,6 +41,7 @@ export class Informer<T extends KubeObject> {
   /** Resolves when the first list is complete and every handler was told of it. */
   readonly synced: Promise<void>;
   readonly #cache: ObjectCache<T>;
+  readonly #strings = new StringPool();
   readonly #handlers = new Set<Handler<T>>();
   readonly #reflector: Reflector<T>;
   readonly #transform: (object: T) => T;
@@ -102,7 +104,7 @@ export class Informer<T extends KubeObject> {
   }
 
   #seen(raw: T): void {
-    const object = this.#transform(raw);
+    const object = this.#strings.share(this.#transform(raw));
     const key = keyOf(object);
     this.#listing?.add(key);
     const known = this.#cache.get(key);

@@ -1,6 +1,7 @@
 import { mapConcurrently } from "../lib/concurrency.ts";
 import { type ObjectStore, StoreError } from "../objectstore/index.ts";
 import { RepositoryError } from "./errors.ts";
+import { Holds } from "./holds.ts";
 import { DocumentKind } from "./format/constants.ts";
 import { openDocument, sealDocument } from "./format/document.ts";
 import { damaged, FormatError } from "./format/errors.ts";
@@ -23,10 +24,14 @@ export interface CatalogListing {
   /** oldest first */
   readonly points: readonly PointRecord[];
   readonly unreadable: readonly UnreadablePoint[];
+  /** ids of points that are held; also such as are forgotten */
+  readonly held: ReadonlySet<string>;
 }
 
 /** The newest state of a VM in the repository, and where the next point goes. */
 export interface Lineage {
+  /** Before it was looked up, by the store's clock: the age of a run that stands on it counts from here (FORMAT.md §11). */
+  readonly asOf: Date;
   readonly vmId: string;
   /** unforgotten points, newest first; at most as many as the caller asked for */
   readonly points: readonly PointRecord[];
@@ -40,22 +45,26 @@ type Probe = PointRecord | "damaged" | null;
 export class Catalog {
   readonly #store: ObjectStore;
   readonly #keys: DomainKeys;
+  readonly #holds: Holds;
 
   constructor(store: ObjectStore, keys: DomainKeys) {
     this.#store = store;
     this.#keys = keys;
+    this.#holds = new Holds(store);
   }
 
   /** All points, or those of one VM. Costs one list per kind and one read per point. */
   async list(options: { readonly vm?: string; readonly signal?: AbortSignal } = {}): Promise<CatalogListing> {
-    const suffix = options.vm === undefined ? "" : `${vmId(this.#keys, options.vm)}/`;
+    const machine = options.vm === undefined ? {} : { vmId: vmId(this.#keys, options.vm) };
+    const suffix = machine.vmId === undefined ? "" : `${machine.vmId}/`;
     const forgotten = new Set<string>();
     for await (const { key } of this.#store.list(FORGOTTEN + suffix, options)) forgotten.add(key.slice(FORGOTTEN.length));
     const keys: string[] = [];
     for await (const { key } of this.#store.list(POINTS + suffix, options)) if (!forgotten.has(key.slice(POINTS.length))) keys.push(key);
     const read = await mapConcurrently(keys, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
     const points = oldestFirst(read.filter((one) => "seq" in one));
-    return { points, unreadable: read.filter((one) => "error" in one) };
+    const held = await this.#holds.list({ ...machine, ...options });
+    return { points, unreadable: read.filter((one) => "error" in one), held };
   }
 
   /** Ids of points that were committed, not forgotten, and are no longer there: a number is never left out, and a point is never removed. */
@@ -86,9 +95,20 @@ export class Catalog {
     return point;
   }
 
+  /** One point to stand on: prune may take away what a forgotten one alone refers to while the run goes on. Rejects `point-unknown` for such a one. */
+  async livePoint(id: string, signal?: AbortSignal): Promise<PointRecord> {
+    const point = await this.point(id, signal);
+    const { vmId: vm, seq } = parsePointId(id);
+    if (!(await this.#isForgotten(vm, seq, signal))) return point;
+    throw new RepositoryError("point-unknown", `The restore point ${id} was forgotten: nothing new can stand on it`, {
+      hint: "`thinstream points` lists what there is",
+    });
+  }
+
   /** The newest points of a VM that can be read, found without listing. */
   async lineage(vm: string, options: { readonly depth: number; readonly signal?: AbortSignal }): Promise<Lineage> {
     const id = vmId(this.#keys, vm);
+    const asOf = await this.#store.now(options);
     const head = await this.#head(id, options.signal);
     let seq = head;
     const newer = new Map<number, Probe>();
@@ -107,7 +127,7 @@ export class Catalog {
       if (point.vm.name !== vm) throw damaged(`The VMs ${vm} and ${point.vm.name} share the id ${id}`);
       points.push(point);
     }
-    return { vmId: id, points, nextSeq: seq + 1 };
+    return { asOf, vmId: id, points, nextSeq: seq + 1 };
   }
 
   /** Creates the point, the commit, and reads it back. Rejects `commit-lost` when somebody else's point has that place, `read-back-failed`. */
@@ -141,17 +161,52 @@ export class Catalog {
     );
   }
 
-  /** Marks a point, damaged or not, as no longer wanted. Forgetting twice is the same as once. */
+  async isHeld(id: string, signal?: AbortSignal): Promise<boolean> {
+    return await this.#holds.has(id, signal);
+  }
+
+  /** Rejects `point-unknown`, and `point-held` while the point is held. A damaged point may be forgotten like any other. */
+  async requireForgettable(id: string, signal?: AbortSignal): Promise<void> {
+    await this.#requireThere(id, signal);
+    if (!(await this.#holds.has(id, signal))) return;
+    throw new RepositoryError("point-held", `The restore point ${id} is held and was not forgotten`, {
+      hint: "`thinstream point release` lets go of it",
+    });
+  }
+
+  /** Marks a point as no longer wanted. Forgetting twice is the same as once. Rejects as `requireForgettable`. */
   async forget(id: string, signal?: AbortSignal): Promise<void> {
     const { vmId: vm, seq } = parsePointId(id);
-    if ((await this.#probe(vm, seq, signal)) === null) throw unknownPoint(id);
+    await this.requireForgettable(id, signal);
     await this.#store.put(forgottenAt(vm, seq), new Uint8Array(0), signal === undefined ? {} : { signal });
+  }
+
+  /** Holds a point, damaged or not: nothing forgets or removes it. Resolves with whether it had been forgotten before. Rejects `point-unknown`. */
+  async hold(id: string, signal?: AbortSignal): Promise<{ readonly forgotten: boolean }> {
+    const { vmId: vm, seq } = await this.#requireThere(id, signal);
+    await this.#holds.put(id, signal);
+    return { forgotten: await this.#isForgotten(vm, seq, signal) };
+  }
+
+  /** Lets go of a held point. Resolves with whether it was held, and whether it had been forgotten before. */
+  async release(id: string, signal?: AbortSignal): Promise<{ readonly held: boolean; readonly forgotten: boolean }> {
+    const { vmId: vm, seq } = parsePointId(id);
+    const held = await this.#holds.has(id, signal);
+    if (held) await this.#holds.remove(id, signal);
+    else await this.#requireThere(id, signal);
+    return { held, forgotten: await this.#isForgotten(vm, seq, signal) };
   }
 
   /** Whether the point is there and not forgotten. */
   async isLive(id: string, signal?: AbortSignal): Promise<boolean> {
     const { vmId: vm, seq } = parsePointId(id);
     return (await this.#find(vm, seq, signal)) !== null && !(await this.#isForgotten(vm, seq, signal));
+  }
+
+  async #requireThere(id: string, signal?: AbortSignal): Promise<{ readonly vmId: string; readonly seq: number }> {
+    const place = parsePointId(id);
+    if ((await this.#probe(place.vmId, place.seq, signal)) === null) throw unknownPoint(id);
+    return place;
   }
 
   async #tryRead(key: string, signal?: AbortSignal): Promise<PointRecord | UnreadablePoint> {

@@ -4,6 +4,7 @@ export type RepositoryErrorCode =
   | "not-a-repository"
   | "already-a-repository"
   | "point-unknown"
+  | "point-held"
   | "disk-unknown"
   | "commit-lost"
   | "run-too-old"

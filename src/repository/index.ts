@@ -1,6 +1,6 @@
 /** The repository: the only way disk data goes into an object store and comes out of it. Format: `format/FORMAT.md`. */
 export { checkRepository, type CheckOptions, type CheckReport, type Finding } from "./check/check-repository.ts";
-export type { CatalogListing, Lineage, UnreadablePoint } from "./catalog.ts";
+export type { Catalog, CatalogListing, Lineage, UnreadablePoint } from "./catalog.ts";
 export type { ByteRange, DiskContent, Extent, ReadRequest } from "./disk-content.ts";
 export { RepositoryError, type RepositoryErrorCode } from "./errors.ts";
 export { Codec } from "./format/constants.ts";

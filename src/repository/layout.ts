@@ -4,6 +4,7 @@ import { RepositoryError } from "./errors.ts";
 export const CONFIG = "config";
 export const POINTS = "points/";
 export const FORGOTTEN = "forgotten/";
+export const HOLDS = "holds/";
 export const HEADS = "heads/";
 
 export function domainKeyAt(domain: string): string {
@@ -27,6 +28,10 @@ export function forgottenAt(vmId: string, seq: number): string {
   return `${FORGOTTEN}${vmId}/${seqDigits(seq)}`;
 }
 
+export function holdAt(vmId: string, seq: number): string {
+  return `${HOLDS}${vmId}/${seqDigits(seq)}`;
+}
+
 export function headAt(vmId: string): string {
   return `${HEADS}${vmId}`;
 }
@@ -47,9 +52,9 @@ export function parsePointId(id: string): { readonly vmId: string; readonly seq:
   return { vmId: match[1] ?? "", seq: Number(match[2]) };
 }
 
-/** Reads `points/<vm id>/<seq>` or `forgotten/…`; null for anything else. */
+/** Reads `points/<vm id>/<seq>`, `forgotten/…` or `holds/…`; null for anything else. */
 export function parsePointKey(key: string): { readonly vmId: string; readonly seq: number } | null {
-  const match = /^(?:points|forgotten)\/([0-9a-f]{12})\/([0-9]{10})$/.exec(key);
+  const match = /^(?:points|forgotten|holds)\/([0-9a-f]{12})\/([0-9]{10})$/.exec(key);
   return match === null ? null : { vmId: match[1] ?? "", seq: Number(match[2]) };
 }
 

@@ -7,6 +7,7 @@ import { splitLines } from "../../src/kube/lines.ts";
 import { mergePatch } from "../../src/kube/merge-patch.ts";
 import { ObjectCache } from "../../src/kube/object-cache.ts";
 import { RateLimiter } from "../../src/kube/rate-limiter.ts";
+import { StringPool } from "../../src/kube/string-pool.ts";
 
 describe("lines of a stream", () => {
   const line = fc.string({ unit: "grapheme", maxLength: 20 }).map((text) => text.replaceAll("\n", ""));
@@ -129,6 +130,18 @@ describe("a cache", () => {
       { name: "a" },
     ]);
   });
+});
+
+test("a pool of strings leaves every document as it was", () => {
+  const pool = new StringPool();
+  fc.assert(
+    fc.property(fc.jsonValue(), (value) => {
+      const text = JSON.stringify(value);
+      expect(JSON.stringify(pool.share(JSON.parse(text)))).toBe(text);
+    }),
+    // Enough for more strings than it remembers.
+    { numRuns: 2000 },
+  );
 });
 
 describe("the rate of requests", () => {

@@ -219,3 +219,26 @@ describe("a work queue", () => {
     await run;
   });
 });
+
+describe("a queue whose work waits for nothing", () => {
+  test("lets the event loop turn all the same", async () => {
+    const done: string[] = [];
+    const queue = new WorkQueue({
+      name: "test",
+      work: (key) => {
+        const until = performance.now() + 2;
+        while (performance.now() < until);
+        done.push(key);
+        return Promise.resolve();
+      },
+    });
+    for (let place = 0; place < 200; place += 1) queue.add(`key-${place}`);
+    const aborter = new AbortController();
+    const run = queue.run(aborter.signal);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(done.length).toBeLessThan(100);
+    await expect.poll(() => done.length).toBe(200);
+    aborter.abort();
+    await run;
+  });
+});

@@ -6,6 +6,7 @@ import { type Repo, World } from "../acceptance/world.ts";
 import { ControlPlane } from "../cluster/index.ts";
 import { skipWithout } from "../lab/index.ts";
 import { NodeSimulator } from "../node/index.ts";
+import { thinstreamJson } from "../support/thinstream.ts";
 import { applyCrds, conditionWhen, NAMESPACE, Operator, repositoryObjects } from "./operator.ts";
 
 const GRANULE = 65_536;
@@ -95,12 +96,15 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a libvirt domain of a nod
     await plane.admin.kubectl(["delete", forgotten, "-n", NAMESPACE, "--wait=true", "--timeout=60s"]);
     expect(await listed()).not.toContain(spec.pointId);
     expect(await listed()).toHaveLength(1);
-    // Retain, which is the default, forgets nothing: it comes back with the next reading.
+    // Retain, which is the default, forgets nothing: it comes back with the next reading, and with the hold that the bucket has.
+    await thinstreamJson(["point", "hold", (await listed())[0] ?? "", ...repo.flags], { env: repo.env });
     await plane.admin.kubectl(["delete", kept, "-n", NAMESPACE, "--wait=true", "--timeout=60s"]);
     await plane.admin.apply(repositoryObjects("again", repo));
     await conditionWhen(plane.admin, { kind: "bkrepo", name: "again", type: "Ready" }, ({ status }) => status === "True");
     const mirrored = await plane.admin.get<{ items: readonly RestorePoint[] }>("rp", "-n", NAMESPACE);
-    expect(mirrored.items.map((point) => [point.spec.repositoryRef.name, point.spec.pointId])).toEqual([["again", (await listed())[0]]]);
+    expect(mirrored.items.map((point) => [point.spec.repositoryRef.name, point.spec.pointId, point.spec.hold])).toEqual([
+      ["again", (await listed())[0], true],
+    ]);
   });
 
   test("a run that is deleted is cancelled", async () => {

@@ -6,6 +6,7 @@ import type { ControllerConfigFile } from "../../src/api/index.ts";
 import type { Repo } from "../acceptance/world.ts";
 import type { ControlPlane, Identity } from "../cluster/index.ts";
 import { checkout, freePort, LabError, tempDir } from "../lab/index.ts";
+import { patience } from "../support/patience.ts";
 
 export const NAMESPACE = "thinstream-system";
 
@@ -37,6 +38,13 @@ export class Operator {
     return readFileSync(join(this.dir, "controller.log"), "utf8");
   }
 
+  /** MiB that the process has resident now, and the most it had. */
+  memory(): { readonly now: number; readonly peak: number } {
+    const status = readFileSync(`/proc/${this.#child?.pid}/status`, "utf8");
+    const mib = (name: string): number => Math.round(Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)?.[1]) / 1024);
+    return { now: mib("VmRSS"), peak: mib("VmHWM") };
+  }
+
   /** An answer of its own endpoints. */
   async ask(path: string): Promise<{ readonly status: number; readonly text: string }> {
     const answer = await fetch(`http://127.0.0.1:${this.metricsPort}${path}`, { signal: AbortSignal.timeout(5000) });
@@ -50,20 +58,13 @@ export class Operator {
     writeFileSync(config, JSON.stringify({ ...configuration, ...this.#settings, metricsPort: this.metricsPort }));
     const log = createWriteStream(join(this.dir, "controller.log"), { flags: "a" });
     await once(log, "open");
-    const args = [
-      "--disable-warning=ExperimentalWarning",
-      join(checkout(), "src/cli/main.ts"),
-      "controller",
-      "--config",
-      config,
-      "--kubeconfig",
-      identity.kubeconfig,
-    ];
+    // As in the image: the launcher ends in an exec, so what is started is one process, with the settings that it gives Node.
+    const args = [join(checkout(), "src/cli/thinstream.sh"), "controller", "--config", config, "--kubeconfig", identity.kubeconfig];
     const env = { ...process.env, POD_NAME: basename(this.dir) };
-    const run = (): ReturnType<typeof spawn> => spawn(process.execPath, args, { stdio: ["ignore", log, log], env });
+    const run = (): ReturnType<typeof spawn> => spawn("sh", args, { stdio: ["ignore", log, log], env });
     const child = run();
     this.#child = child;
-    const deadline = Date.now() + 120_000;
+    const deadline = Date.now() + 120_000 * patience();
     const before = this.log.length;
     const isThere = async (): Promise<boolean> =>
       until === "leading"

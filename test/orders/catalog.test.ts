@@ -83,12 +83,25 @@ describe("a repository of several hundred points", () => {
     expect(points.filter(({ id }) => ids.includes(id))).toEqual([]);
   });
 
+  test("a held point is not forgotten, which is said, and the catalog tells of the hold", async () => {
+    const [held = "", other = ""] = (await repository.catalog.list({ vm: "team-a/vm-2" })).points.map(({ id }) => id);
+    await repository.catalog.hold(held);
+    expect(succeeded(await (await order({ type: "forget", points: [held, other] })).run())).toMatchObject({
+      points: 1,
+      warnings: [expect.stringContaining(`${held} is held`)],
+    });
+    const { points } = await fetchAll(await order({ type: "catalog", initialize: false }));
+    expect(points.filter((point) => point.held !== undefined).map(({ id }) => id)).toEqual([held]);
+    expect(points.map(({ id }) => id)).not.toContain(other);
+    await repository.catalog.release(held);
+  });
+
   test("names the points that cannot be read, and serves the others", async () => {
     const [file = ""] = globSync("repo/points/*/0000000007", { cwd: dir });
     const bytes = readFileSync(join(dir, file));
     writeFileSync(join(dir, file), Buffer.alloc(bytes.length));
     const { points, unreadable } = await fetchAll(await order({ type: "catalog", initialize: false }));
-    expect([points.length, unreadable]).toEqual([POINTS - 4, [expect.stringMatching(/-7$/)]]);
+    expect([points.length, unreadable]).toEqual([POINTS - 5, [expect.stringMatching(/-7$/)]]);
     expectFailed(await (await order({ type: "inspect", point: unreadable[0] ?? "" })).run(), "PointDamaged");
     writeFileSync(join(dir, file), bytes);
   });

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 
 import { MemoryObjectStore } from "../../src/objectstore/memory/index.ts";
+import { BackupSession, Codec } from "../../src/repository/index.ts";
 import { newRepository, restore, take } from "./harness.ts";
 import { MemoryDisk } from "./memory-disk.ts";
 
@@ -87,4 +88,35 @@ test("whatever the clock did, a machine's points are listed in the order they we
     }),
     { numRuns: process.env["SOAK"] === "1" ? 500 : 25 },
   );
+});
+
+test("the age of a run counts from before it looked up what it stands on: one that was held up after that does not commit", async () => {
+  const store = new JumpingStore();
+  const repository = await newRepository(store);
+  const disk = new MemoryDisk("vda", MiB);
+  disk.write(0, randomBytes(64 * 1024));
+  const lineage = await repository.catalog.lineage("vm", { depth: 1, signal });
+  store.hours += 25;
+  const session = new BackupSession(repository, { vm: { name: "vm", uuid: null }, codec: Codec.lz4, signal, lineage });
+  try {
+    const facts = { level: "full", consistency: "crash", warnings: [], tool: { name: "test", version: "0" } } as const;
+    await expect(session.commit(facts)).rejects.toMatchObject({ code: "run-too-old" });
+  } finally {
+    await session.close();
+  }
+  expect((await repository.catalog.list()).points).toEqual([]);
+});
+
+test("nothing new stands on a point that was forgotten, though it still restores", async () => {
+  const repository = await newRepository();
+  const disk = new MemoryDisk("vda", MiB);
+  disk.write(0, randomBytes(64 * 1024));
+  const { id } = await take(repository, [disk]);
+  expect(await repository.catalog.livePoint(id, signal)).toMatchObject({ id });
+  await repository.catalog.forget(id, signal);
+  await expect(repository.catalog.livePoint(id, signal)).rejects.toMatchObject({
+    code: "point-unknown",
+    message: expect.stringMatching(/was forgotten/),
+  });
+  expect(await repository.catalog.point(id, signal)).toMatchObject({ id });
 });

@@ -23,7 +23,7 @@ export async function take(repository: Repository, disks: readonly MemoryDisk[],
   const signal = options.signal ?? never;
   const lineage = await repository.catalog.lineage(vm.name, { depth: 1, signal });
   const parent = lineage.points[0] ?? null;
-  const session = await BackupSession.begin(repository, { vm, codec: options.codec ?? Codec.lz4, signal, lineage });
+  const session = new BackupSession(repository, { vm, codec: options.codec ?? Codec.lz4, signal, lineage });
   try {
     await Promise.all(
       disks.map(async (disk) => {

@@ -16,7 +16,7 @@ const signal = new AbortController().signal;
 /** A machine's first backup, as the use case takes it. */
 async function first(repository: Repository, vm: string, disk: MemoryDisk): Promise<PointRecord> {
   const lineage = await repository.catalog.lineage(vm, { depth: 1, signal });
-  const session = await BackupSession.begin(repository, { vm: { name: vm, uuid: null }, codec: Codec.lz4, signal, lineage });
+  const session = new BackupSession(repository, { vm: { name: vm, uuid: null }, codec: Codec.lz4, signal, lineage });
   try {
     const similar = await similarImages(repository, disk, signal);
     await session.writeDisk(disk, { level: "full", reason: "", base: null, checkpoint: null, imageInfo: null, similar });

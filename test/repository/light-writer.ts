@@ -1,7 +1,9 @@
 import { randomBytes } from "node:crypto";
 
-import { Codec, FrameKind, RUN_ID_LENGTH } from "../../src/repository/format/constants.ts";
+import { mapConcurrently } from "../../src/lib/concurrency.ts";
+import { Codec, FrameKind, HASH_LENGTH, PACK_ID_LENGTH, RUN_ID_LENGTH } from "../../src/repository/format/constants.ts";
 import { FrameSealer } from "../../src/repository/format/frame.ts";
+import { vmId } from "../../src/repository/format/keys.ts";
 import { encodeNode, type MapNode } from "../../src/repository/format/node.ts";
 import type { Reference } from "../../src/repository/format/reference.ts";
 import type { ImageRoot, PointRecord, Repository } from "../../src/repository/index.ts";
@@ -57,23 +59,50 @@ export async function writeLight(
 
 /** Commits a point of the VM `vm` whose only disk is the image, as `vda`. */
 export async function commitLight(repository: Repository, image: ImageRoot): Promise<PointRecord> {
-  const { vmId, nextSeq: seq } = await repository.catalog.lineage("vm", { depth: 1 });
-  const stats = { dirtyBytes: 0, zeroBytes: 0, readBytes: 0, newBytes: 0, uploadedBytes: 0, mapBytes: 0 };
-  const disk = { name: "vda", ...image, level: "full", reason: "", base: null, checkpoint: null, imageInfo: null, stats } as const;
-  const point: PointRecord = {
-    id: pointId(vmId, seq),
-    seq,
+  const { vmId: id, nextSeq: seq } = await repository.catalog.lineage("vm", { depth: 1 });
+  const point = {
+    ...lightPoint(id, seq),
     time: new Date(0).toISOString(),
     vm: { name: "vm", uuid: null },
+    disks: [lightDisk("vda", image)],
+  };
+  await repository.catalog.commit(id, point);
+  return point;
+}
+
+/** Commits hourly points of each of these VMs, with disks and captures whose data is nowhere: a long catalog, and nothing to restore. */
+export async function commitHistories(repository: Repository, vms: readonly string[], length: number): Promise<void> {
+  const nowhere = { pack: "00".repeat(PACK_ID_LENGTH), offset: 0, length: 4096, codec: Codec.none, hash: randomBytes(HASH_LENGTH) };
+  const disks = ["root", "data"].map((name) => lightDisk(name, { size: 64 * 1024 * MiB, root: nowhere }));
+  const captures = ["domain.xml", "kubernetes.json", "request.json", "freeze.json", "tool.json"].map((name) => ({
+    name,
+    size: 5000,
+    pieces: [{ ...nowhere, textLength: 5000 }],
+  }));
+  const places = vms.flatMap((name) => Array.from({ length }, (_, before) => ({ name, seq: before + 1 })));
+  await mapConcurrently(places, 32, async ({ name, seq }) => {
+    const id = vmId(repository.keys, name);
+    const time = new Date(Date.UTC(2026, 0, 1) + seq * 3_600_000).toISOString();
+    await repository.catalog.commit(id, { ...lightPoint(id, seq), time, vm: { name, uuid: null }, disks, captures });
+  });
+  for (const name of vms) await repository.catalog.writeHead(vmId(repository.keys, name), length);
+}
+
+function lightDisk(name: string, image: ImageRoot): PointRecord["disks"][number] {
+  const stats = { dirtyBytes: 0, zeroBytes: 0, readBytes: 0, newBytes: 0, uploadedBytes: 0, mapBytes: 0 };
+  return { name, ...image, level: "full", reason: "", base: null, checkpoint: null, imageInfo: null, stats };
+}
+
+function lightPoint(vm: string, seq: number): Omit<PointRecord, "time" | "vm" | "disks"> {
+  return {
+    id: pointId(vm, seq),
+    seq,
     run: "00".repeat(RUN_ID_LENGTH),
     parent: null,
     level: "full",
     consistency: "offline",
     tool: { name: "test", version: "0" },
-    disks: [disk],
     captures: [],
     warnings: [],
   };
-  await repository.catalog.commit(vmId, point);
-  return point;
 }

@@ -42,7 +42,7 @@ async function mapRun(repository: Repository, base: ImageRoot | null, granules: 
 
 async function incremental(repository: Repository, base: PointRecord, disk: BigDisk): Promise<PointRecord> {
   const lineage = await repository.catalog.lineage("vm", { depth: 1 });
-  const session = await BackupSession.begin(repository, { vm: { name: "vm", uuid: null }, codec: Codec.lz4, signal, lineage });
+  const session = new BackupSession(repository, { vm: { name: "vm", uuid: null }, codec: Codec.lz4, signal, lineage });
   try {
     await session.writeDisk(disk, { level: "incremental", reason: "", base, checkpoint: null, imageInfo: null, similar: [] });
     return await session.commit({ level: "incremental", consistency: "crash", warnings: [], tool: { name: "test", version: "0" } });

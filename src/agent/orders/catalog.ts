@@ -44,9 +44,12 @@ export function catalogWork({ initialize }: CatalogWork, job: OrderJob): Ordered
 }
 
 async function listingOf({ catalog, config }: Repository, { signal }: OrderJob): Promise<Listing> {
-  const { points, unreadable } = await catalog.list({ signal });
+  const { points, unreadable, held } = await catalog.list({ signal });
   const entries = [
-    ...points.map((point): Entry => ({ kind: "points", json: JSON.stringify(summaryOf(point)) })),
+    ...points.map((point): Entry => ({
+      kind: "points",
+      json: JSON.stringify({ ...summaryOf(point), ...(held.has(point.id) ? { held: true } : {}) }),
+    })),
     ...unreadable.map(({ id, error }): Entry => ({
       kind: "unreadable",
       json: JSON.stringify({ id, message: scrubText(errorText(error)) }),

@@ -1,8 +1,10 @@
 import type { ForgetWork } from "../../api/index.ts";
-import { RepositoryError } from "../../repository/index.ts";
+import { RepositoryError, type RepositoryErrorCode } from "../../repository/index.ts";
 import type { OrderedWork, OrderJob } from "./job.ts";
 
-/** Takes points off the list. One that is not there needs no forgetting: said, and no failure, so that trying again always ends. */
+const SAID: ReadonlySet<RepositoryErrorCode> = new Set(["point-unknown", "point-held"]);
+
+/** Takes points off the list. One that is not there needs no forgetting, one that is held stays: said, and no failure, so that trying again always ends. */
 export function forgetWork(work: ForgetWork, { withRepository, signal }: OrderJob): OrderedWork {
   return {
     routes: {},
@@ -13,7 +15,7 @@ export function forgetWork(work: ForgetWork, { withRepository, signal }: OrderJo
           try {
             await repository.catalog.forget(id, signal);
           } catch (thrown) {
-            if (!(thrown instanceof RepositoryError) || thrown.code !== "point-unknown") throw thrown;
+            if (!(thrown instanceof RepositoryError) || !SAID.has(thrown.code)) throw thrown;
             warnings.push(thrown.message);
           }
         }

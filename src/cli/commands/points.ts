@@ -21,10 +21,12 @@ export async function points(flags: PointsFlags, context: Context): Promise<Outc
       point.consistency,
       point.disks.map((disk) => `${disk.name} ${formatBytes(disk.size)}`).join(", "),
       formatBytes(point.disks.reduce((sum, { stats }) => sum + stats.uploadedBytes, 0)),
+      listing.held.has(point.id) ? "held" : "",
     ]);
-    const shown = rows.length === 0 ? "No restore points" : table(["POINT", "VM", "TIME", "LEVEL", "CONSISTENCY", "DISKS", "STORED"], rows);
+    const shown =
+      rows.length === 0 ? "No restore points" : table(["POINT", "VM", "TIME", "LEVEL", "CONSISTENCY", "DISKS", "STORED", "HOLD"], rows);
     return {
-      json: { points: listing.points.map(summary), warnings },
+      json: { points: listing.points.map((point) => summary(point, listing.held.has(point.id))), warnings },
       text: [shown, ...warnings].join("\n"),
       exitCode: warnings.length === 0 ? ExitCode.ok : ExitCode.warnings,
     };
@@ -39,6 +41,7 @@ export interface ShowFlags extends RepositoryFlags {
 export async function show(flags: ShowFlags, context: Context): Promise<Outcome> {
   return await withRepository(flags, context, async ({ catalog }) => {
     const point = await catalog.point(flags.point, context.signal);
+    const held = await catalog.isHeld(flags.point, context.signal);
     const lines = [
       `Point        ${point.id}`,
       `VM           ${point.vm.name}${point.vm.uuid === null ? "" : ` (${point.vm.uuid})`}`,
@@ -46,12 +49,13 @@ export async function show(flags: ShowFlags, context: Context): Promise<Outcome>
       `Level        ${point.level}`,
       `Consistency  ${point.consistency}`,
       `Parent       ${point.parent ?? "-"}`,
+      `Held         ${held ? "yes" : "no"}`,
       `Captured     ${point.captures.map(({ name, size }) => `${name} (${formatBytes(size)})`).join(", ") || "-"}`,
       ...point.warnings.map((warning) => `Warning      ${warning}`),
       "",
       table(["DISK", "SIZE", "LEVEL", "DIRTY", "READ", "NEW", "STORED", "CHECKPOINT", "REASON"], point.disks.map(diskRow)),
     ];
-    return { json: detail(point), text: lines.join("\n"), exitCode: ExitCode.ok };
+    return { json: detail(point, held), text: lines.join("\n"), exitCode: ExitCode.ok };
   });
 }
 
@@ -67,7 +71,7 @@ function diskRow({ name, size, level, stats, checkpoint, reason }: PointRecord["
   ];
 }
 
-function summary(point: PointRecord): object {
+function summary(point: PointRecord, held: boolean): object {
   const { id, time, level, consistency, parent, disks, warnings } = point;
   return {
     id,
@@ -77,12 +81,13 @@ function summary(point: PointRecord): object {
     level,
     consistency,
     parent,
+    held,
     disks: disks.map(({ name, size, level: diskLevel, stats }) => ({ name, size, level: diskLevel, ...stats })),
     warnings,
   };
 }
 
-function detail(point: PointRecord): object {
+function detail(point: PointRecord, held: boolean): object {
   const disks = point.disks.map(({ name, size, level, reason, base, checkpoint, imageInfo, stats }) => ({
     name,
     size,
@@ -94,7 +99,7 @@ function detail(point: PointRecord): object {
     imageInfo,
   }));
   return {
-    ...summary(point),
+    ...summary(point, held),
     seq: point.seq,
     run: point.run,
     tool: point.tool,

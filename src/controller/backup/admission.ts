@@ -1,55 +1,42 @@
 import type { VirtualMachineBackup } from "../../api/index.ts";
 import type { ControllerContext } from "../context.ts";
-import { planStarts, type Run } from "../plan/concurrency.ts";
+import { podState } from "../dispatch/pod-state.ts";
+import { clusterLimit, planStarts, type Run } from "../plan/concurrency.ts";
 import { identityOf } from "../identity.ts";
+import type { Pod } from "../kinds.ts";
 import { isDone } from "../said.ts";
 
-/** milliseconds that a run which may start keeps its place, until it is seen under way */
-const PLACE_MS = 30_000;
+/** milliseconds after which a holder that does not get its volumes keeps nobody else waiting */
+const HOLDER_MS = 5 * 60_000;
 
-/** Which runs may start. */
-export class Admission {
-  readonly #context: ControllerContext;
-  /** By UID: runs that may start, and whose agents the cache does not have yet. */
-  readonly #places = new Map<string, { readonly place: Run; readonly at: number }>();
-
-  constructor(context: ControllerContext) {
-    this.#context = context;
-  }
-
-  /** Why a run may not start yet; null where it may, and has its place from now on. @param node it would run on, where that is known */
-  waits(run: VirtualMachineBackup, node: string | null): string | null {
-    const own = asRun(run, node);
-    const now = performance.now();
-    for (const [id, { at }] of this.#places) if (id === own.id || now - at > PLACE_MS) this.#places.delete(id);
-    const message = this.#waits(own);
-    if (message === null) this.#places.set(own.id, { place: own, at: now });
-    return message;
-  }
-
-  #waits(own: Run): string | null {
-    const { caches, config } = this.#context;
-    const others = [...caches.backups.lister.list()].filter(
-      (one) => !isDone(one) && one.metadata.deletionTimestamp === undefined && one.metadata.uid !== own.id,
-    );
-    const running = others.flatMap((one) => this.#placeOf(one) ?? []);
-    const taken = new Set(running.map(({ id }) => id));
-    const pending = others.filter((one) => !isHeldBack(one) && !taken.has(one.metadata.uid ?? "")).map((one) => asRun(one, null));
-    const plan = planStarts([own, ...pending], running, {
+/** Why a run may not start yet; null where it may. @param node it would run on, where that is known */
+export function waitsForSlot(context: ControllerContext, run: VirtualMachineBackup, node: string | null): string | null {
+  const { caches, config } = context;
+  const others = [...caches.backups.lister.list()].filter(
+    (one) => !isDone(one) && one.metadata.deletionTimestamp === undefined && one.metadata.uid !== run.metadata.uid,
+  );
+  const { running = [], pending = [] } = Object.groupBy(others, (one) => (isUnderWay(context, one) ? "running" : "pending"));
+  if (running.length >= config.maxAgents) return clusterLimit(config.maxAgents).message;
+  const own = asRun(run, node);
+  const plan = planStarts(
+    [own, ...pending.filter((one) => !isHeldBack(one)).map((one) => asRun(one, null))],
+    running.map((one) => asRun(one, one.status?.nodeName ?? null)),
+    {
+      inAll: config.maxAgents,
       perPolicy: (policy) => caches.policies.lister.get(policy)?.spec.concurrency.perPolicy,
       perRepository: (repository) => caches.repositories.lister.get(repository)?.spec.limits.maxConcurrentRuns,
       perNode: (policy) => (policy === null ? undefined : caches.policies.lister.get(policy)?.spec.concurrency.perNode),
-    });
-    if (running.length >= config.maxAgents) return `waits until one of the ${running.length} runs under way ends`;
-    return plan.waiting.find(({ run: { id } }) => id === own.id)?.message ?? null;
-  }
+    },
+  );
+  return plan.waiting.find(({ run: { id } }) => id === own.id)?.message ?? null;
+}
 
-  /** Of a run under way, or about to be. */
-  #placeOf(run: VirtualMachineBackup): Run | null {
-    const uid = run.metadata.uid ?? "";
-    const isUnderWay = run.status?.agentPod !== undefined || this.#context.agents.workers(uid, "backup").length > 0;
-    return isUnderWay ? asRun(run, run.status?.nodeName ?? null) : (this.#places.get(uid)?.place ?? null);
-  }
+/** Whether a run has its place: from when a holder is there to get its volumes, or a thousand stopped machines would be mounted at once. */
+function isUnderWay({ agents, now }: ControllerContext, run: VirtualMachineBackup): boolean {
+  const { uid } = identityOf(run);
+  if (run.status?.agentPod !== undefined || agents.workers(uid, "backup").length > 0) return true;
+  const isAtIt = (holder: Pod): boolean => now().getTime() - identityOf(holder).createdAt.getTime() < HOLDER_MS;
+  return agents.workers(uid, "hold").some((holder) => podState(holder).phase === "running" || isAtIt(holder));
 }
 
 /** A run that waits for something else takes nobody's place in line. */

@@ -13,13 +13,13 @@ import { mustAbort } from "../plan/kubevirt/obstacles.ts";
 import { createMirror, mirror, mirrorRef } from "../catalog/mirror.ts";
 import { deadlineOf } from "../runs/attempt.ts";
 import type { Completion, Preparation, RunKind } from "../runs/run.ts";
-import { Admission } from "./admission.ts";
+import { waitsForSlot } from "./admission.ts";
 import { withCaptures } from "./captures.ts";
 import { keep, keptOf } from "./kept.ts";
 import { bitmapsAnnotation } from "./newest.ts";
 import { outcomeOf } from "./outcome.ts";
 import { outsideWindow, windowClosed } from "./overrun.ts";
-import { heldMounts, type ReadyWork, workOf } from "./source.ts";
+import { heldMounts, type ReadyWork, type WorkDecision, workOf } from "./source.ts";
 
 /** How an agent's reasons read on a run; the others are what more attempts came to nothing for. */
 const REASONS: Readonly<Record<string, string>> = {
@@ -41,11 +41,9 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
   readonly mayOverlap = true;
   readonly words = { busy: "BackingUp", action: "Backup", started: "BackupStarted", succeeded: "BackupSucceeded", failed: "BackupFailed" };
   readonly #context: ControllerContext;
-  readonly #admission: Admission;
 
   constructor(context: ControllerContext) {
     this.#context = context;
-    this.#admission = new Admission(context);
   }
 
   known(key: string): VirtualMachineBackup | undefined {
@@ -60,10 +58,8 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     const access = accessOf(this.#context, run.spec.repositoryRef.name, run.metadata.namespace ?? "");
     if ("refusal" in access) return { kind: "refuse", ...access.refusal, final: false };
     const { repository } = access;
-    const decision = await workOf(this.#context, run, signal);
+    const decision = await this.#turnAndWork(run, signal);
     if (decision.kind !== "ready") return decision;
-    const full = this.#admission.waits(run, decision.nodeName);
-    if (full !== null) return { kind: "wait", reason: "WaitingForSlot", message: full, againInMs: 15_000 };
     const held = await this.#hold(run, decision, signal);
     if ("kind" in held) return held;
     const objects = await this.#objects(run, { attempt, repository, decision, held }, signal);
@@ -105,6 +101,19 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
       },
       this.#context.config,
     );
+  }
+
+  /** Its turn goes first, as far as it is known without asking the API server: of a thousand runs that are due at once most wait, and look again and again. */
+  async #turnAndWork(run: VirtualMachineBackup, signal: AbortSignal): Promise<WorkDecision> {
+    const early = this.#turn(run, null);
+    if (early !== null) return early;
+    const decision = await workOf(this.#context, run, signal);
+    return decision.kind === "ready" ? (this.#turn(run, decision.nodeName) ?? decision) : decision;
+  }
+
+  #turn(run: VirtualMachineBackup, node: string | null): (WorkDecision & { readonly kind: "wait" }) | null {
+    const message = waitsForSlot(this.#context, run, node);
+    return message === null ? null : { kind: "wait", reason: "WaitingForSlot", message, againInMs: 15_000 };
   }
 
   /** Where the agent finds the disks: for a stopped machine, at a holder that has them. */

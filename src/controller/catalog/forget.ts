@@ -6,10 +6,12 @@ import type { ControllerContext, Reconcile } from "../context.ts";
 import { podState } from "../dispatch/pod-state.ts";
 import { identityOf } from "../identity.ts";
 import { type Pod, restorePoints } from "../kinds.ts";
-import { BY_REPOSITORY, dropFinalizers } from "./sync.ts";
+import { dropFinalizers } from "./sync.ts";
 
 type Again = Awaited<ReturnType<Reconcile>>;
 
+/** Index of restore points: those to be forgotten, by repository. */
+export const TO_FORGET = "to-forget";
 const LOOK_MS = 2_000;
 const FORGET_MS = 10 * 60_000;
 /** milliseconds between two agents that try the same */
@@ -23,7 +25,7 @@ const PATIENCE_MS = 15 * 60_000;
 export async function forgetDeleted(context: ControllerContext, repository: BackupRepository, signal: AbortSignal): Promise<Again> {
   const { agents, caches, pace } = context;
   const { uid } = identityOf(repository);
-  const deleted = caches.points.lister.byIndex(BY_REPOSITORY, repository.metadata.name).filter((point) => waitsForForgetting(point));
+  const deleted = caches.points.lister.byIndex(TO_FORGET, repository.metadata.name);
   const [pod] = agents.workers(uid, "forget");
   if (pod !== undefined) return await look(context, { repository, pod, deleted }, signal);
   if (deleted.length === 0) return undefined;
@@ -34,8 +36,10 @@ export async function forgetDeleted(context: ControllerContext, repository: Back
   return { againInMs: LOOK_MS };
 }
 
-function waitsForForgetting({ metadata }: RestorePoint): boolean {
-  return metadata.deletionTimestamp !== undefined && metadata.finalizers?.includes(forgetFinalizer) === true;
+/** The repository of a point that was deleted to forget it, which is yet to be done. */
+export function toForget({ metadata, spec }: RestorePoint): readonly string[] {
+  const waits = metadata.deletionTimestamp !== undefined && metadata.finalizers?.includes(forgetFinalizer) === true;
+  return waits ? [spec.repositoryRef.name] : [];
 }
 
 function isOld({ now }: ControllerContext, { metadata }: RestorePoint): boolean {

@@ -7,7 +7,7 @@ const LEVELS = { full: "Full", incremental: "Incremental", differential: "Differ
 const CONSISTENCIES = { filesystem: "Filesystem", crash: "Crash", offline: "Offline" } as const;
 
 /** Of a catalog's point what its mirror shows. */
-export type MirroredPoint = Pick<PointSummary, "id" | "time" | "level" | "consistency" | "vm"> & {
+export type MirroredPoint = Pick<PointSummary, "id" | "time" | "level" | "consistency" | "vm" | "held"> & {
   readonly disks: readonly { readonly name: string; readonly size: number }[];
 };
 
@@ -55,6 +55,7 @@ export function mirror(
       disks: point.disks.map(({ name, size }) => ({ name, sizeBytes: size })),
       sizeBytes,
       size: formatBytes(sizeBytes),
+      ...(point.held === true ? { hold: true } : {}),
     },
   };
 }

@@ -10,7 +10,7 @@ import { createMirror, mirror, mirrorRef } from "./mirror.ts";
 /** Index of restore points: by repository. */
 export const BY_REPOSITORY = "repository";
 /** Mirrors made or taken away at a time. */
-const PARALLEL = 12;
+const PARALLEL = 24;
 
 /** What a catalog adds up to. */
 export interface Catalog {

@@ -13,6 +13,8 @@ export interface Run {
 
 /** How many runs may go on at the same time. Absent: as many as there are. */
 export interface RunLimits {
+  /** In the whole cluster. */
+  readonly inAll?: number;
   readonly perPolicy: (policy: string) => number | undefined;
   readonly perRepository: (repository: string) => number | undefined;
   /** On one node, for a run of this policy; the runs of all count. */
@@ -20,12 +22,17 @@ export interface RunLimits {
 }
 
 /** What a waiting run waits for. */
-export type WaitReason = "MachineBusy" | "PolicyLimit" | "NodeLimit" | "RepositoryLimit";
+export type WaitReason = "ClusterLimit" | "MachineBusy" | "PolicyLimit" | "NodeLimit" | "RepositoryLimit";
+
+export interface Barrier {
+  readonly reason: WaitReason;
+  readonly message: string;
+}
 
 export interface StartPlan<Pending extends Run = Run> {
   /** To be started, in this order. */
   readonly start: readonly Pending[];
-  readonly waiting: readonly { readonly run: Pending; readonly reason: WaitReason; readonly message: string }[];
+  readonly waiting: readonly (Barrier & { readonly run: Pending })[];
 }
 
 /**
@@ -61,6 +68,7 @@ export function planStarts<Pending extends Run>(
 /** The runs under way, by everything that has a limit. */
 class Counts {
   readonly #counts = new Map<string, number>();
+  #all = 0;
   readonly #limits: RunLimits;
 
   constructor(running: readonly Run[], limits: RunLimits) {
@@ -69,6 +77,7 @@ class Counts {
   }
 
   add(run: Run): void {
+    this.#all += 1;
     for (const key of [`machine ${run.machine}`, `group ${groupOf(run)}`, `node ${run.node}`, `repository ${run.repository}`]) {
       this.#counts.set(key, this.#of(key) + 1);
     }
@@ -79,7 +88,8 @@ class Counts {
   }
 
   /** What keeps a run from starting. Limits only get tighter while runs start, so what waits once waits. */
-  barrier({ machine, policy, node, repository }: Run): { readonly reason: WaitReason; readonly message: string } | null {
+  barrier({ machine, policy, node, repository }: Run): Barrier | null {
+    if (this.#all >= limit(this.#limits.inAll)) return clusterLimit(limit(this.#limits.inAll));
     if (this.#of(`machine ${machine}`) > 0)
       return { reason: "MachineBusy", message: `waits until the run of ${machine} that is under way ends` };
     if (policy !== null && this.#of(`group policy ${policy}`) >= limit(this.#limits.perPolicy(policy))) {
@@ -103,7 +113,12 @@ function limit(value: number | undefined): number {
   return value ?? Infinity;
 }
 
-function full(reason: WaitReason, what: string, most: number): { readonly reason: WaitReason; readonly message: string } {
+/** What every run waits for while as many are under way as the cluster may have. */
+export function clusterLimit(most: number): Barrier {
+  return full("ClusterLimit", "the cluster", most);
+}
+
+function full(reason: WaitReason, what: string, most: number): Barrier {
   return { reason, message: `waits for its turn: ${what} may have ${most} ${most === 1 ? "run" : "runs"} under way, and has` };
 }
 
@@ -127,7 +142,7 @@ function nextQueue<Pending extends Run>(queues: ReadonlyMap<string, Pending[]>, 
 function takeFirstThatFits<Pending extends Run>(
   queue: Pending[],
   counts: Counts,
-  waiting: { readonly run: Pending; readonly reason: WaitReason; readonly message: string }[],
+  waiting: (Barrier & { readonly run: Pending })[],
 ): Pending | null {
   let passed = 0;
   for (const run of queue) {

@@ -1,4 +1,4 @@
-import { clockChange, wallTime } from "./zone.ts";
+import { clockChange, wallTime } from "../../lib/zone.ts";
 
 /** When runs may start, every day, by the clocks of a time zone: from `start` until before `end`, over midnight where `end` is earlier. */
 export interface BackupWindow {

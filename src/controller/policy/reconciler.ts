@@ -1,5 +1,6 @@
 import { type BackupPolicy, durationMs, rfc3339 } from "../../api/index.ts";
 import { applyStatus, isKubeError } from "../../kube/index.ts";
+import { mapConcurrently } from "../../lib/concurrency.ts";
 import { errorText } from "../../lib/errors.ts";
 import { InvalidValueError } from "../../lib/invalid-value.ts";
 import type { ControllerContext, Reconcile } from "../context.ts";
@@ -7,9 +8,10 @@ import { forgetPoints } from "../catalog/forget.ts";
 import { identityOf } from "../identity.ts";
 import { backups, policies } from "../kinds.ts";
 import type { PolicyProtection } from "../plan/rpo.ts";
-import { planSchedule, type PolicySchedule, type SchedulePlan } from "../plan/schedule.ts";
+import type { RetentionVerdict } from "../../retention/index.ts";
+import { type DueRun, planSchedule, type PolicySchedule, type SchedulePlan } from "../plan/schedule.ts";
 import { conditionOf, conditionsAfter, isDone, type Say } from "../said.ts";
-import { protectionNow, retentionNow, retentionPreview } from "./protection.ts";
+import { protectionNow, type Retained, retentionNow, retentionPreview } from "./protection.ts";
 import { type Machine, oldRuns, runManifest, runsOf, scheduledMachine } from "./runs.ts";
 import { keyOf, type Selected, selectMachines } from "./select.ts";
 import { newTroubles, type Unprotected } from "./troubles.ts";
@@ -19,6 +21,8 @@ type Again = Awaited<ReturnType<Reconcile>>;
 /** milliseconds after which a policy is looked at again even if nothing is due: what it says of ages grows old */
 const LOOK_MS = 5 * 60_000;
 const MAX_UNPROTECTED = 20;
+/** Runs of one policy that are made at a time: those of a thousand machines may be due at the same moment. */
+const MAKE_AT_ONCE = 8;
 
 /** What a policy came to, at one moment. */
 interface Sight {
@@ -26,6 +30,7 @@ interface Sight {
   readonly machines: readonly Machine[];
   readonly plan: SchedulePlan<Machine>;
   readonly protection: PolicyProtection;
+  readonly retention: readonly RetentionVerdict<Retained>[];
 }
 
 /** What of the status is no condition. */
@@ -65,35 +70,39 @@ export class PolicyReconciler {
       await this.#write(policy, [{ type: "Ready", status: "False", reason: "ScheduleInvalid", message: errorText(thrown) }], {}, signal);
       return undefined;
     }
-    const protection = protectionNow(this.#context, policy, own);
     await this.#act(policy, plan, signal);
     await this.#history(policy, machines, signal);
-    await this.#retain(policy, machines, signal);
-    await this.#tell(policy, { selected, machines, plan, protection }, signal);
+    const protection = protectionNow(this.#context, policy, own);
+    const retention = retentionNow(this.#context, policy, own);
+    await this.#retain(policy, retention, signal);
+    await this.#tell(policy, { selected, machines, plan, protection, retention }, signal);
     return this.#again(plan, protection);
   };
 
   async #act(policy: BackupPolicy, plan: SchedulePlan<Machine>, signal: AbortSignal): Promise<void> {
-    const { client, events } = this.#context;
+    const { events } = this.#context;
     for (const { machine, tick, reason, missed } of plan.missed) {
       this.#missed.set(`${policy.metadata.name} ${machine.uid}`, tick);
       const note = `${keyOf(machine)}: ${missed} scheduled ${missed === 1 ? "time" : "times"} passed without a run, at last ${rfc3339(tick)} (${reason})`;
       events.record(policy, { type: "Warning", reason: "RunMissed", action: "Schedule", note });
     }
-    for (const due of plan.due) {
-      const manifest = runManifest(policy, due);
-      try {
-        await client.create(backups, manifest, { signal });
-        events.record(policy, {
-          type: "Normal",
-          reason: "RunMade",
-          action: "Schedule",
-          note: `${manifest.metadata.namespace}/${manifest.metadata.name}`,
-        });
-      } catch (thrown) {
-        if (!isKubeError(thrown, "already-exists")) throw thrown;
-      }
+    const made = await mapConcurrently(plan.due, MAKE_AT_ONCE, async (due) => await this.#make(policy, due, signal));
+    const names = made.filter((name) => name !== null);
+    if (names.length === 0) return;
+    const note = `${names.length} ${names.length === 1 ? "run" : "runs"}: ${names.join(", ")}`;
+    events.record(policy, { type: "Normal", reason: "RunsMade", action: "Schedule", note });
+  }
+
+  /** Resolves with the run's name; null where it was made before. */
+  async #make(policy: BackupPolicy, due: DueRun<Machine>, signal: AbortSignal): Promise<string | null> {
+    const manifest = runManifest(policy, due);
+    try {
+      await this.#context.client.create(backups, manifest, { signal });
+    } catch (thrown) {
+      if (isKubeError(thrown, "already-exists")) return null;
+      throw thrown;
     }
+    return `${manifest.metadata.namespace}/${manifest.metadata.name}`;
   }
 
   async #history(policy: BackupPolicy, machines: readonly Machine[], signal: AbortSignal): Promise<void> {
@@ -105,10 +114,10 @@ export class PolicyReconciler {
   }
 
   /** Forgets what no rule of the retention keeps. Only while the catalog is known: what is not seen might be what has to stay. */
-  async #retain(policy: BackupPolicy, machines: readonly Machine[], signal: AbortSignal): Promise<void> {
+  async #retain(policy: BackupPolicy, retention: Sight["retention"], signal: AbortSignal): Promise<void> {
     const repository = this.#context.caches.repositories.lister.get(policy.spec.repositoryRef.name);
     if (repository === undefined || conditionOf(repository, "CatalogSynced")?.status !== "True") return;
-    const verdicts = retentionNow(this.#context, policy, machines).filter(({ reasons }) => reasons.length === 0);
+    const verdicts = retention.filter(({ reasons }) => reasons.length === 0);
     const points = verdicts.map(({ point }) => point.object).filter(({ metadata }) => metadata.deletionTimestamp === undefined);
     await forgetPoints(this.#context, points, signal);
     if (points.length === 0) return;
@@ -117,9 +126,8 @@ export class PolicyReconciler {
   }
 
   async #tell(policy: BackupPolicy, sight: Sight, signal: AbortSignal): Promise<void> {
-    const { machines, plan, protection } = sight;
-    const preview =
-      policy.spec.retention === undefined ? {} : { retentionPreview: retentionPreview(retentionNow(this.#context, policy, machines)) };
+    const { machines, plan, protection, retention } = sight;
+    const preview = policy.spec.retention === undefined ? {} : { retentionPreview: retentionPreview(retention) };
     const lastTick = Math.max(
       ...machines.map(({ lastTick: tick }) => tick?.getTime() ?? -Infinity),
       ...plan.due.map(({ tick }) => tick?.getTime() ?? -Infinity),

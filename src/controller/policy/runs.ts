@@ -16,6 +16,9 @@ import type { DueRun, ScheduledMachine } from "../plan/schedule.ts";
 import { isDone } from "../said.ts";
 import { keyOf, type Selected } from "./select.ts";
 
+/** Index of runs: by the policy that made them. */
+export const BY_POLICY = "policy";
+
 /** A machine with what its policy's runs tell of it. */
 export interface Machine extends ScheduledMachine, Selected {
   /** its runs of this policy, newest first */
@@ -24,9 +27,7 @@ export interface Machine extends ScheduledMachine, Selected {
 
 /** The runs a policy made, by the machine's `<namespace>/<name>`; newest first. */
 export function runsOf(policy: BackupPolicy, { backups }: Pick<Caches, "backups">): ReadonlyMap<string, readonly VirtualMachineBackup[]> {
-  const own = [...backups.lister.list()].filter(
-    ({ metadata, spec }) => spec.policyRef?.name === policy.metadata.name && metadata.deletionTimestamp === undefined,
-  );
+  const own = backups.lister.byIndex(BY_POLICY, policy.metadata.name).filter(({ metadata }) => metadata.deletionTimestamp === undefined);
   const newestFirst = own.toSorted((a, b) => identityOf(b).createdAt.getTime() - identityOf(a).createdAt.getTime());
   return Map.groupBy(newestFirst, (run) =>
     keyOf({ namespace: identityOf(run).namespace, name: run.spec.source.virtualMachine?.name ?? "" }),

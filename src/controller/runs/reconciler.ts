@@ -1,4 +1,4 @@
-import { applyStatus } from "../../kube/index.ts";
+import { applyStatus, type Lane } from "../../kube/index.ts";
 import type { AgentObjects } from "../agents/job.ts";
 import { resultOf } from "../agents/result.ts";
 import type { ControllerContext, Reconcile } from "../context.ts";
@@ -72,7 +72,8 @@ export class RunReconciler {
       return { againInMs: Math.min(60_000, untilDeadline) };
     }
     if (prepared.kind === "wait") {
-      await this.#write(run, (latest) => ({ ...waiting(latest, prepared, { now }), ...prepared.status }), signal);
+      // Of a thousand runs that are due at once most wait: making the last of them goes before saying so of the first.
+      await this.#write(run, (latest) => ({ ...waiting(latest, prepared, { now }), ...prepared.status }), signal, "low");
       return { againInMs: Math.min(prepared.againInMs, untilDeadline) };
     }
     if (prepared.kind === "done") {
@@ -271,11 +272,11 @@ export class RunReconciler {
     return undefined;
   }
 
-  async #write(run: RunResource, next: (latest: RunResource) => RunStatus, signal: AbortSignal): Promise<void> {
+  async #write(run: RunResource, next: (latest: RunResource) => RunStatus, signal: AbortSignal, lane: Lane = "normal"): Promise<void> {
     const { client } = this.#context;
     // What is done is done: a stale cache never writes over an end.
     const guarded = (latest: RunResource): RunStatus | undefined => (isDone(latest) ? latest.status : next(latest));
-    await applyStatus(client, this.#kind.resource, run, { next: guarded, signal });
+    await applyStatus(client, this.#kind.resource, run, { next: guarded, lane, signal });
   }
 
   #say(run: RunResource, type: "Normal" | "Warning", reason: string, note: string): void {

@@ -5,6 +5,9 @@ import { damaged, FormatError } from "./errors.ts";
 import { asArray, asHex, asObject, asOneOf, asString, canonicalJson, parseObject, shown, type JsonObject } from "./json.ts";
 import { NO_KEY, repositoryKeys } from "./keys.ts";
 
+/** The one hash of version 1. */
+const HASH = "blake3-256-keyed";
+
 /** What a repository is, FORMAT.md §3. */
 export interface RepositoryConfig {
   /** of the format */
@@ -26,7 +29,7 @@ export function encodeConfig(config: RepositoryConfig, key: Uint8Array): Buffer 
     created: config.created,
     granule: GRANULE,
     fanout: FANOUT,
-    hash: "blake3-256-keyed",
+    hash: HASH,
     encryption: config.encrypted ? { mode: "aes-256-gcm", keyId: keys.keyId } : { mode: "none" },
   };
   return Buffer.from(`${JSON.stringify({ ...body, mac: mac(body, keys.config).toString("hex") }, null, 1)}\n`);
@@ -60,7 +63,8 @@ function requireKnown(body: JsonObject): void {
   if (body["format"] !== "thinstream-repository") throw damaged("The object named config is not a Thinstream repository's");
   const features = asArray(body["features"], "The config's features");
   const version = body["version"];
-  if (version === FORMAT_VERSION && features.length === 0 && body["granule"] === GRANULE && body["fanout"] === FANOUT) return;
+  const fixed = body["granule"] === GRANULE && body["fanout"] === FANOUT && body["hash"] === HASH;
+  if (version === FORMAT_VERSION && features.length === 0 && fixed) return;
   throw new FormatError(
     "newer-format",
     `The repository has format ${shown(version)}${features.length > 0 ? ` with ${features.slice(0, 8).map(shown).join(", ")}` : ""}; this program knows format ${FORMAT_VERSION}`,

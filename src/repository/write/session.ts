@@ -69,7 +69,6 @@ export class BackupSession {
   readonly #repository: Repository;
   readonly #options: SessionOptions;
   readonly #runId: Buffer = randomBytes(RUN_ID_LENGTH);
-  readonly #started: Date;
   readonly #sealer: FrameSealer;
   readonly #slots = new SlotPool(SLOTS);
   readonly #threads: ThreadPool;
@@ -82,10 +81,9 @@ export class BackupSession {
   readonly #captures: PointCapture[] = [];
   #shippedBytes = 0;
 
-  private constructor(repository: Repository, options: SessionOptions, started: Date) {
+  constructor(repository: Repository, options: SessionOptions) {
     this.#repository = repository;
     this.#options = options;
-    this.#started = started;
     const { store, domain, keys } = repository;
     const { signal } = options;
     this.#sealer = new FrameSealer(keys);
@@ -110,10 +108,6 @@ export class BackupSession {
       });
     this.#data = stream(DATA_PACK, PARALLEL_PACKS);
     this.#map = stream(NODE_PACK, 2);
-  }
-
-  static async begin(repository: Repository, options: SessionOptions): Promise<BackupSession> {
-    return new BackupSession(repository, options, await repository.store.now({ signal: options.signal }));
   }
 
   /** bytes stored and read back so far */
@@ -199,7 +193,7 @@ export class BackupSession {
     const { store, catalog } = this.#repository;
     const { lineage, vm, signal } = this.#options;
     const time = await store.now({ signal });
-    if (time.getTime() - this.#started.getTime() > MAX_RUN_MS) {
+    if (time.getTime() - lineage.asOf.getTime() > MAX_RUN_MS) {
       throw new RepositoryError("run-too-old", "The backup took longer than 24 hours and is not committed", {
         hint: "What it uploaded is not lost for good but will not be used; give the store more bandwidth",
       });

@@ -49,6 +49,16 @@ describe("planStarts", () => {
     expect(waits(run(null, 2), limits(0))).toBe("starts");
   });
 
+  test("the cluster's limit is for all of them, and the rest wait for it", () => {
+    const pending = [run("a", 0), run("b", 1), run(null, 2), run("a", 3)];
+    const plan = planStarts(pending, [run("c", 0)], { ...limits(), inAll: 3 });
+    expect(plan.start.map(({ id }) => id)).toEqual(["a-0", "b-1"]);
+    expect(plan.waiting.map(({ run: { id }, reason, message }) => `${id} ${reason}: ${message}`)).toEqual([
+      "manual-2 ClusterLimit: waits for its turn: the cluster may have 3 runs under way, and has",
+      "a-3 ClusterLimit: waits for its turn: the cluster may have 3 runs under way, and has",
+    ]);
+  });
+
   test("a run that waits for its node holds up none behind it", () => {
     expect(started([run("a", 0), run("a", 1), run("a", 2, { node: "n2" })], [run("b", 0)], limits(9, 1))).toEqual(["a-2"]);
   });

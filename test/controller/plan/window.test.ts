@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { windowState, windowVerdict } from "../../../src/controller/plan/window.ts";
-import { wallTime } from "../../../src/controller/plan/zone.ts";
+import { wallTime } from "../../../src/lib/zone.ts";
 
 describe("windowState", () => {
   test.each([

@@ -171,6 +171,8 @@ test("config: a newer version or an unknown feature is refused as newer, whateve
   for (const [from, to] of [
     ['"version": 1', '"version": 2'],
     ['"version": 1', '"version": {"toString":1,"valueOf":1}'],
+    ['"granule": 65536', '"granule": 4096'],
+    ['"hash": "blake3-256-keyed"', '"hash": "sha-256"'],
     ['"features": []', '"features": ["lasers"]'],
     ['"features": []', '"features": [{"toString":1,"valueOf":1},null]'],
     ['"features": []', `"features": [${"[".repeat(20_000)}${"]".repeat(20_000)}]`],

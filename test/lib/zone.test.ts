@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { instantOf, wallTime } from "../../../src/controller/plan/zone.ts";
+import { instantOf, wallTime } from "../../src/lib/zone.ts";
 
 const zones = [
   "UTC",
@@ -22,6 +22,21 @@ describe("wallTime", () => {
     ["2026-01-01T00:00:00Z", "UTC", { year: 2026, month: 1, day: 1, hour: 0, minute: 0, second: 0, offset: 0 }],
   ])("%s in %s", (instant, zone, wall) => {
     expect(wallTime(new Date(instant), zone)).toEqual(wall);
+  });
+
+  test("is what the calendar of the zone shows at any instant, days on which clocks change among them", () => {
+    const instants = fc.oneof(minutes, fc.integer({ min: Date.UTC(2026, 2, 28) / 60_000, max: Date.UTC(2026, 3, 6) / 60_000 }));
+    fc.assert(
+      fc.property(instants, fc.constantFrom(...zones), (minute, zone) => {
+        const instant = new Date(minute * 60_000);
+        const { year, month, day, hour, minute: shown, second } = wallTime(instant, zone);
+        const pad = (value: number): string => String(value).padStart(2, "0");
+        const text = `${year}-${pad(month)}-${pad(day)} ${pad(hour)}:${pad(shown)}:${pad(second)}`;
+        // Sweden writes dates as ISO 8601 does.
+        expect(text).toBe(instant.toLocaleString("sv-SE", { timeZone: zone }));
+      }),
+      { numRuns: 3000 },
+    );
   });
 
   test("a zone that does not exist is refused", () => {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { planRetention, type RetainedPoint, type RetentionRules, retentionPreview } from "../../../src/controller/plan/retention.ts";
+import { planRetention, type RetainedPoint, type RetentionRules, retentionPreview } from "../../src/retention/index.ts";
 
 function point(time: string, more: Partial<RetainedPoint> = {}): RetainedPoint {
   return { id: time, time: new Date(time), ready: true, hold: false, ...more };

@@ -1,4 +1,4 @@
-import { type WallTime, wallTime } from "./zone.ts";
+import { type WallTime, wallTime } from "../lib/zone.ts";
 
 /** A restore point of one virtual machine, as far as retention cares. */
 export interface RetainedPoint {
@@ -72,7 +72,8 @@ export function planRetention<Point extends RetainedPoint>(
   const { minimumRestorePoints = 1, keepLast = 0, keepWithinSeconds = 0 } = rules;
   keepNewest(entries, minimumRestorePoints, () => "minimum");
   keepNewest(entries, keepLast, (place) => `last ${place}`);
-  for (const period of periods) keepPeriods(entries, period, { count: rules[period.rule], timeZone });
+  const wallOf = wallTimes(timeZone);
+  for (const period of periods) keepPeriods(entries, period, { count: rules[period.rule], wallOf });
   keepWithin(entries, newest.point.time, keepWithinSeconds);
   return entries;
 }
@@ -119,13 +120,13 @@ function keepNewest(entries: readonly Entry<RetainedPoint>[], count: number, rea
 function keepPeriods(
   entries: readonly Entry<RetainedPoint>[],
   { word, name }: Period,
-  { count = 0, timeZone }: { readonly count: number | undefined; readonly timeZone: string },
+  { count = 0, wallOf }: { readonly count: number | undefined; readonly wallOf: (point: RetainedPoint) => WallTime },
 ): void {
   if (count <= 0) return;
   const kept = new Set<string>();
   const damaged: { readonly reasons: string[]; readonly stretch: string }[] = [];
   for (const { point, reasons } of entries) {
-    const stretch = name(wallTime(point.time, timeZone));
+    const stretch = name(wallOf(point));
     if (point.ready === false) damaged.push({ reasons, stretch });
     if (point.ready !== true || kept.has(stretch)) continue;
     if (kept.size === count) break;
@@ -133,6 +134,16 @@ function keepPeriods(
     reasons.push(`${word} ${stretch}`);
   }
   for (const { reasons, stretch } of damaged) if (kept.has(stretch)) reasons.push(unready(`${word} ${stretch}`));
+}
+
+/** The wall time of a point, looked up once for all rules: that is most of what a retention takes. */
+function wallTimes(timeZone: string): (point: RetainedPoint) => WallTime {
+  const known = new Map<RetainedPoint, WallTime>();
+  return (point) => {
+    const wall = known.get(point) ?? wallTime(point.time, timeZone);
+    known.set(point, wall);
+    return wall;
+  };
 }
 
 function keepWithin(entries: readonly Entry<RetainedPoint>[], newest: Date, seconds: number): void {

@@ -12,10 +12,43 @@ export interface WallTime {
 }
 
 const MINUTE = 60_000;
+const DAY = 1440 * MINUTE;
+/** Days remembered of one zone: some centuries. */
+const MOST_DAYS = 100_000;
 const formats = new Map<string, Intl.DateTimeFormat>();
+/** By zone and UTC day: minutes that the zone is ahead of UTC all that day; null where that changes on it. */
+const steadyDays = new Map<string, Map<number, number | null>>();
 
 /** The wall time of an instant. Throws `RangeError` for a zone that the IANA database does not have. */
 export function wallTime(instant: Date, timeZone: string): WallTime {
+  const offset = steadyOffset(Math.floor(instant.getTime() / DAY), timeZone);
+  if (offset === null) return askedWallTime(instant, timeZone);
+  const shown = new Date(instant.getTime() + offset * MINUTE);
+  return {
+    year: shown.getUTCFullYear(),
+    month: shown.getUTCMonth() + 1,
+    day: shown.getUTCDate(),
+    hour: shown.getUTCHours(),
+    minute: shown.getUTCMinutes(),
+    second: shown.getUTCSeconds(),
+    offset,
+  };
+}
+
+/** A calendar is slow to ask, and is asked of every restore point: twice a day is enough, for no zone changes its clocks twice within two. */
+function steadyOffset(day: number, timeZone: string): number | null {
+  const known = steadyDays.get(timeZone) ?? new Map<number, number | null>();
+  const offset = known.get(day);
+  if (offset !== undefined) return offset;
+  const [from, to] = [askedWallTime(new Date(day * DAY), timeZone), askedWallTime(new Date((day + 1) * DAY), timeZone)];
+  // Before there were time zones, places were ahead by seconds.
+  const steady = from.offset === to.offset && from.second === 0 && to.second === 0 ? from.offset : null;
+  if (known.size >= MOST_DAYS) known.clear();
+  steadyDays.set(timeZone, known.set(day, steady));
+  return steady;
+}
+
+function askedWallTime(instant: Date, timeZone: string): WallTime {
   const parts = new Map(
     format(timeZone)
       .formatToParts(instant)

@@ -1,0 +1,46 @@
+import { InvalidArgumentError } from "commander";
+
+import { parseBytes } from "../lib/bytes.ts";
+import { errorText } from "../lib/errors.ts";
+import { wallTime } from "../lib/zone.ts";
+
+const MOST_KEPT = 10_000;
+const MOST_HOURS = 876_000;
+const HOUR = 3600;
+
+// What a flag says, read where commander asks for it: each throws InvalidArgumentError.
+
+export function size(text: string): number {
+  try {
+    return parseBytes(text);
+  } catch (thrown) {
+    throw new InvalidArgumentError(errorText(thrown));
+  }
+}
+
+/** How many points a rule keeps. */
+export function kept(text: string): number {
+  const count = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
+  if (!(count <= MOST_KEPT)) throw new InvalidArgumentError(`must be a whole number up to ${MOST_KEPT}`);
+  return count;
+}
+
+/** Seconds. Neither minutes nor months, which `m` would mean to one and the other. */
+export function age(text: string): number {
+  const parts = text === "" ? null : /^(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?$/.exec(text);
+  const [weeks, days, hours] = [1, 2, 3].map((i) => Number(parts?.[i] ?? 0)) as [number, number, number];
+  const total = weeks * 168 + days * 24 + hours;
+  if (parts === null || total < 1 || total > MOST_HOURS)
+    throw new InvalidArgumentError("must be weeks, days and hours such as 2w, 30d or 1d12h, 100 years at most");
+  return total * HOUR;
+}
+
+/** A time zone that this machine knows. */
+export function timeZone(text: string): string {
+  try {
+    wallTime(new Date(0), text);
+    return text;
+  } catch {
+    throw new InvalidArgumentError("must be a time zone of the IANA database such as UTC or Europe/Berlin");
+  }
+}

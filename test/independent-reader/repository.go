@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// Repository is an opened repository below a directory.
+type Repository struct {
+	dir       string
+	id        []byte
+	encrypted bool
+	domains   []*Domain
+}
+
+// Domain is what a domain key opens (§4).
+type Domain struct {
+	name                    string // the 8 hex digits
+	key, document, nameKey  []byte
+	granule, node, captured []byte // keys of the hashes
+}
+
+type config struct {
+	Format     string   `json:"format"`
+	Version    int      `json:"version"`
+	Features   []string `json:"features"`
+	ID         string   `json:"id"`
+	Granule    int      `json:"granule"`
+	Fanout     int      `json:"fanout"`
+	Hash       string   `json:"hash"`
+	Encryption struct {
+		Mode  string `json:"mode"`
+		KeyID string `json:"keyId"`
+	} `json:"encryption"`
+	MAC string `json:"mac"`
+}
+
+// read gives an object's bytes, of which there may be at most `limit`.
+func (r *Repository) read(at string, limit int64) ([]byte, error) {
+	file, err := os.Open(filepath.Join(r.dir, at))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s is damaged: longer than %d bytes", at, limit)
+	}
+	return data, err
+}
+
+// Open reads `config` (§3) and every domain key. Without encryption keyFile is empty.
+func Open(dir, keyFile string) (*Repository, error) {
+	r := &Repository{dir: dir}
+	data, err := r.read("config", 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	var c config
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("config is damaged: %w", err)
+	}
+	if c.Format != "thinstream-repository" || c.Version != 1 || len(c.Features) > 0 {
+		return nil, fmt.Errorf("config: format %q, version %d, features %q: this reader knows version 1 without features", c.Format, c.Version, c.Features)
+	}
+	if c.Granule != granuleSize || c.Fanout != fanout || c.Hash != "blake3-256-keyed" {
+		return nil, fmt.Errorf("config: granule %d, fanout %d or hash %q is not version 1's", c.Granule, c.Fanout, c.Hash)
+	}
+	if r.id, err = hex.DecodeString(c.ID); err != nil || len(r.id) != 16 {
+		return nil, fmt.Errorf("config is damaged: the id %q", c.ID)
+	}
+	key, err := r.repositoryKey(c, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMAC(data, c.MAC, derive(key, r.id, "thinstream/1/config")); err != nil {
+		return nil, err
+	}
+	return r, r.openDomains(key)
+}
+
+func (r *Repository) repositoryKey(c config, keyFile string) ([]byte, error) {
+	switch {
+	case c.Encryption.Mode == "none" && keyFile == "":
+		return make([]byte, 32), nil
+	case c.Encryption.Mode == "none":
+		return nil, errors.New("config: the repository is not encrypted, and a key was given: refused")
+	case c.Encryption.Mode != "aes-256-gcm":
+		return nil, fmt.Errorf("config: unknown encryption %q", c.Encryption.Mode)
+	case keyFile == "":
+		return nil, errors.New("the repository is encrypted: give its key file with -key")
+	}
+	r.encrypted = true
+	line, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	words := strings.Fields(string(line))
+	if len(words) != 3 || words[0] != "thinstream-key-1" {
+		return nil, fmt.Errorf("%s is no key file", keyFile)
+	}
+	key, err := hex.DecodeString(words[1])
+	sum := sha256.Sum256(key)
+	if err != nil || len(key) != 32 || words[2] != hex.EncodeToString(sum[:4]) {
+		return nil, fmt.Errorf("%s is mistyped: its checksum is wrong", keyFile)
+	}
+	if hex.EncodeToString(derive(key, r.id, "thinstream/1/key-id")[:8]) != c.Encryption.KeyID {
+		return nil, fmt.Errorf("%s is the key of another repository", keyFile)
+	}
+	return key, nil
+}
+
+// checkMAC covers every field there is, those this reader does not know as well.
+func checkMAC(data []byte, wanted string, key []byte) error {
+	var object map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if err := decoder.Decode(&object); err != nil {
+		return err
+	}
+	delete(object, "mac")
+	var canonical bytes.Buffer
+	encoder := json.NewEncoder(&canonical) // writes maps with their keys sorted
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(object); err != nil {
+		return err
+	}
+	mac := authenticate(key, bytes.TrimSuffix(canonical.Bytes(), []byte("\n")))
+	if !hmac.Equal([]byte(hex.EncodeToString(mac)), []byte(wanted)) {
+		return errors.New("config is damaged or was changed: its mac is wrong")
+	}
+	return nil
+}
+
+func (r *Repository) openDomains(key []byte) error {
+	if !r.encrypted {
+		r.domains = []*Domain{r.domain(hex.EncodeToString(derive(key, r.id, "thinstream/1/domain/default")[:4]), key)}
+		return nil
+	}
+	names, err := r.list("keys")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		wrapped, err := r.openDocument("keys/"+name, 1, derive(key, r.id, "thinstream/1/document"))
+		if err != nil {
+			return err
+		}
+		if len(wrapped) != 32 {
+			return fmt.Errorf("keys/%s is damaged: %d bytes of key", name, len(wrapped))
+		}
+		r.domains = append(r.domains, r.domain(name, wrapped))
+	}
+	return nil
+}
+
+func (r *Repository) domain(name string, key []byte) *Domain {
+	of := func(info string) []byte { return derive(key, r.id, "thinstream/1/"+info) }
+	return &Domain{name, key, of("document"), of("name"), of("hash/granule"), of("hash/node"), of("hash/capture")}
+}
+
+// list gives the names in a folder, in order; a folder that is not there has none.
+func (r *Repository) list(folder string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(r.dir, folder))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	names := make([]string, len(entries))
+	for i, entry := range entries {
+		names[i] = entry.Name()
+	}
+	return names, err
+}
+
+// Point is what §8 says, as far as a restore needs it.
+type Point struct {
+	Version int    `json:"version"`
+	ID      string `json:"id"`
+	Seq     int    `json:"seq"`
+	Time    string `json:"time"`
+	VM      struct {
+		Name string `json:"name"`
+	} `json:"vm"`
+	Disks    []Disk    `json:"disks"`
+	Captures []Capture `json:"captures"`
+	domain   *Domain
+}
+
+// Disk is one disk of a point.
+type Disk struct {
+	Name      string     `json:"name"`
+	Size      int64      `json:"size"`
+	Root      *Reference `json:"root"`
+	RootLevel int        `json:"rootLevel"`
+}
+
+// Capture is a small file kept with a point.
+type Capture struct {
+	Name   string      `json:"name"`
+	Size   int64       `json:"size"`
+	Pieces []Reference `json:"pieces"`
+}
+
+var pointID = regexp.MustCompile(`^([0-9a-f]{12})-([1-9][0-9]{0,9})$`)
+
+// Point reads one by its id. It does not say its domain: the one whose key opens it is.
+func (r *Repository) Point(id string) (*Point, error) {
+	parts := pointID.FindStringSubmatch(id)
+	if parts == nil {
+		return nil, fmt.Errorf("%q is no point's id", id)
+	}
+	at := fmt.Sprintf("points/%s/%010s", parts[1], parts[2])
+	failed := fmt.Errorf("%s: there is no domain key", at)
+	for _, domain := range r.domains {
+		text, err := r.openDocument(at, 2, domain.document)
+		if err != nil {
+			failed = err
+			continue
+		}
+		point := Point{domain: domain}
+		if err := json.Unmarshal(text, &point); err != nil || point.Version != 1 || point.ID != id {
+			return nil, fmt.Errorf("%s is not the point %s of version 1 (%w)", at, id, err)
+		}
+		if hex.EncodeToString(authenticate(domain.nameKey, []byte(point.VM.Name))[:6]) != parts[1] {
+			return nil, fmt.Errorf("%s is of a machine %q that does not belong there", at, point.VM.Name)
+		}
+		return &point, nil
+	}
+	return nil, failed
+}
+
+// Points gives the ids of the points that are not forgotten, oldest first for each machine.
+func (r *Repository) Points() ([]string, error) {
+	machines, err := r.list("points")
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, machine := range machines {
+		forgotten, err := r.list("forgotten/" + machine)
+		if err != nil {
+			return nil, err
+		}
+		there, err := r.list("points/" + machine)
+		if err != nil {
+			return nil, err
+		}
+		hidden := " " + strings.Join(forgotten, " ") + " "
+		for _, seq := range there {
+			if !strings.Contains(hidden, " "+seq+" ") {
+				ids = append(ids, machine+"-"+strings.TrimLeft(seq, "0"))
+			}
+		}
+	}
+	return ids, nil
+}
