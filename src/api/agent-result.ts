@@ -15,6 +15,8 @@ const count: TInteger = Type.Integer({ minimum: 0 });
 const disk = record({
   name: Type.String(),
   level: Type.Enum([...pointLevels]),
+  /** why it was read whole, where a list of changes was hoped for */
+  reason: Type.Optional(Type.String()),
   size: bytes,
   dirtyBytes: bytes,
   zeroBytes: bytes,
@@ -78,8 +80,9 @@ export function parseAgentResult(text: string): AgentResult {
 }
 
 /**
- * The termination message: JSON of at most 4,096 bytes. Texts are cut first (a message to 1,024 characters, a warning to 256); what is then still too
- * much goes from the end, disks before warnings, and `omitted` counts it; at last the message is halved until it fits.
+ * The termination message: JSON of at most 4,096 bytes. Texts are cut first (a message to 1,024 characters, a warning or reason to 256); then the disks
+ * lose their reasons; what is then still too much goes from the end, disks before warnings, and `omitted` counts it; at last the message is halved until
+ * it fits.
  */
 export function formatAgentResult(result: AgentResult): string {
   const message = cut(result.message, MAX_MESSAGE);
@@ -88,7 +91,9 @@ export function formatAgentResult(result: AgentResult): string {
 
 function shortened(result: SucceededResult): SucceededResult {
   const warnings = result.warnings.map((warning) => cut(warning, MAX_WARNING));
-  const all: SucceededResult = { ...result, warnings };
+  const whole: SucceededResult = { ...result, warnings, ...disksBy(result, withCutReason) };
+  if (fits(whole)) return whole;
+  const all: SucceededResult = { ...whole, ...disksBy(result, withoutReason) };
   const disks = all.disks ?? [];
   const without = (keptDisks: number, keptWarnings: number): SucceededResult => ({
     ...all,
@@ -99,6 +104,20 @@ function shortened(result: SucceededResult): SucceededResult {
   if (fits(all)) return all;
   const keptDisks = mostThatFit(disks.length, (kept) => without(kept, warnings.length));
   return without(keptDisks, keptDisks > 0 ? warnings.length : mostThatFit(warnings.length, (kept) => without(0, kept)));
+}
+
+function disksBy({ disks }: SucceededResult, change: (one: ResultDisk) => ResultDisk): Pick<SucceededResult, "disks"> {
+  return disks === undefined ? {} : { disks: disks.map(change) };
+}
+
+function withCutReason(one: ResultDisk): ResultDisk {
+  return one.reason === undefined ? one : { ...one, reason: cut(one.reason, MAX_WARNING) };
+}
+
+function withoutReason(one: ResultDisk): ResultDisk {
+  const rest = { ...one };
+  delete rest.reason;
+  return rest;
 }
 
 /** The most of `all` members with which the result still fits; the fewer the smaller. */

@@ -70,6 +70,8 @@ export const unprotectedReasons = [
 
 const refusedRun = [
   ...repositoryTrouble,
+  /** what the run needs breaks a quota or a policy of admission, or the operator lacks a right */
+  "RefusedByCluster",
   "VirtualMachineNotFound",
   "DomainNotFound",
   "NodeNotFound",
@@ -124,6 +126,9 @@ export const restorePointReasons = {
 
 const refusedRestore = [
   ...repositoryTrouble,
+  "RefusedByCluster",
+  /** the node of the agent that writes does not answer, and it may write on */
+  "NodeLost",
   "RestorePointNotFound",
   /** the point is of a libvirt domain, and a VirtualMachine is to be made of it */
   "VirtualMachineNotInPoint",

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Flavour, type LibvirtLab, startLibvirt, startS3, tempDir } from "../lab/index.ts";
+import { type Flavour, type LibvirtLab, type S3Lab, startLibvirt, startS3, tempDir } from "../lab/index.ts";
 import { type CliOptions, type CliResult, thinstream, thinstreamJson } from "../support/thinstream.ts";
 
 export const MiB: number = 2 ** 20;
@@ -68,9 +68,10 @@ export class World {
     return repo;
   }
 
-  async s3Repo(prefix: string): Promise<Repo> {
-    const s3 = await startS3();
-    this.#stops.push(() => s3.stop());
+  /** @param given a server that is there already, whoever started it stops it */
+  async s3Repo(prefix: string, given?: S3Lab): Promise<Repo> {
+    const s3 = given ?? (await startS3());
+    if (given === undefined) this.#stops.push(() => s3.stop());
     const repo = this.#repo(s3.url(prefix), prefix, { dir: "", env: s3.env });
     await thinstreamJson(["init", ...repo.flags], { env: repo.env });
     return repo;

@@ -56,14 +56,14 @@ describe("what a pod's status says of its agent", () => {
     [
       "out of memory",
       pod({ phase: "Failed" }, { terminated: { exitCode: 137, reason: "OOMKilled" } }),
-      { phase: "lost", reason: "OutOfMemory" },
+      { phase: "lost", reason: "OutOfMemory", message: expect.stringMatching(/memory limit \(exit code 137\)$/) },
     ],
     ["too long", pod({ phase: "Failed", reason: "DeadlineExceeded" }), { phase: "lost", reason: "DeadlineExceeded" }],
     ["its node is gone", pod({ phase: "Unknown", reason: "NodeLost" }, { running: {} }), { phase: "lost", reason: "NodeLost" }],
     [
       "ended without a word, the log's tail in its place",
       pod({ phase: "Failed" }, { terminated: { exitCode: 139, message: "Segmentation fault" } }),
-      { phase: "lost", reason: "Killed", message: "Segmentation fault" },
+      { phase: "lost", reason: "Killed", message: "it ended without a word (exit code 139): Segmentation fault" },
     ],
     ["deleted", pod({ phase: "Failed" }, { terminated: { exitCode: 143 } }, true), { phase: "lost", reason: "Deleted" }],
   ])("%s", (_name, facts, expected) => {

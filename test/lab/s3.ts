@@ -20,6 +20,10 @@ export interface S3Lab {
   url(prefix: string): string;
   /** Another bucket. */
   createBucket(name: string, options?: { readonly objectLock?: boolean }): Promise<void>;
+  /** Kills the server, which keeps its data: nobody answers on its port until `resume`. */
+  halt(): Promise<void>;
+  /** Starts it again on the same port, with the same data. @throws LabError */
+  resume(): Promise<void>;
   /** Kills the server and removes its data; safe to call again. */
   stop(): Promise<void>;
 }
@@ -45,7 +49,7 @@ export async function startS3(options: S3LabOptions = {}): Promise<S3Lab> {
   const dir = options.dir ?? home;
   const port = await freePort();
   const endpoint = `http://127.0.0.1:${port}`;
-  const server = startServer({ dir, home, port }, credentials);
+  let server = startServer({ dir, home, port }, credentials);
   const client = new S3Client({ region: REGION, endpoint, forcePathStyle: true, credentials });
   const lab: S3Lab = {
     endpoint,
@@ -56,6 +60,11 @@ export async function startS3(options: S3LabOptions = {}): Promise<S3Lab> {
     url: (prefix) => `s3://${bucket}/${prefix}?endpoint=${endpoint}&region=${REGION}`,
     createBucket: async (name, { objectLock: lock = false } = {}) => {
       await client.send(new CreateBucketCommand({ Bucket: name, ObjectLockEnabledForBucket: lock }));
+    },
+    halt: () => server.stop(),
+    resume: async () => {
+      server = startServer({ dir, home, port }, credentials);
+      await server.untilReady(() => answers(endpoint));
     },
     stop: async () => {
       client.destroy();

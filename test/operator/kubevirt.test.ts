@@ -75,6 +75,7 @@ describe.skipIf(skipWithout("cluster", "trixie", "guest", "host", "s3"))("a runn
     const before = await machine.snapshot("root");
     const full = await taken("web-1", "web");
     expect(full.status).toMatchObject({ engine: "LibvirtPull", level: "Full", consistency: "Crash", nodeName: machine.node });
+    expect(full.status?.disks?.map(({ reason }) => reason)).toEqual(Array.from({ length: 2 }, () => expect.stringContaining("no earlier")));
     await machine.write("root", "write -P 2 1M 64k");
     await machine.write("data", "write -P 3 2M 128k");
     const incremental = await taken("web-2", "web");
@@ -88,13 +89,29 @@ describe.skipIf(skipWithout("cluster", "trixie", "guest", "host", "s3"))("a runn
     await again.write("root", "write -P 4 3M 64k");
     // Nobody saw who had its volumes while it was down: everything is read, and only what changed is stored.
     const third = await taken("web-3", "web");
-    expect(third.status?.disks?.find(({ name }) => name === "root")?.uploadedBytes).toBeLessThan(GRANULE);
+    const thirdRoot = third.status?.disks?.find(({ name }) => name === "root");
+    expect(thirdRoot).toMatchObject({ level: "Full", reason: expect.stringMatching(/^the machine was off since the last restore point/) });
+    expect(thirdRoot?.uploadedBytes).toBeLessThan(GRANULE);
     const after = await again.snapshot("root");
     await again.write("root", "write -P 5 4M 64k");
     expect((await taken("web-4", "web")).status).toMatchObject({ level: "Incremental" });
     await expectRestores(full, "root", before);
     await expectRestores(incremental, "root", between);
     await expectRestores(third, "root", after);
+  });
+
+  test("is backed up without the disks that it has anew at every start, or that the run leaves out", async () => {
+    await plane.admin.apply(vmObjects({ name: "partly", volumes: [{ name: "root" }, { name: "swap" }] }));
+    const machine = await kubevirt.machine("partly");
+    // As KubeVirt has its cloud-init disks: of no volume that has a claim.
+    const iso = "/var/run/kubevirt-ephemeral-disks/init.iso";
+    await machine.launcher.exec("qemu-img", "create", "-q", "-f", "raw", iso, "1M");
+    await machine.launcher.virsh("attach-disk", "default_partly", iso, "vdz", "--targetbus", "virtio", "--subdriver", "raw");
+    const run = await taken("partly-1", "partly", { disks: { exclude: ["swap", "nosuch"] } });
+    expect(run.status?.disks?.map(({ name }) => name)).toEqual(["root"]);
+    expect(run.status?.warnings).toEqual(["there is no disk nosuch to leave out"]);
+    expect(conditionOf(run, "Succeeded")).toMatchObject({ reason: "CompletedWithWarnings" });
+    await kubevirt.setRunStrategy("partly", "Halted");
   });
 
   test("its guest is frozen by KubeVirt at the instant, and thawed", async () => {

@@ -25,10 +25,13 @@ export class Operator {
   /** Of its own endpoints, since it was started. */
   metricsPort = 0;
   readonly #plane: ControlPlane;
+  readonly #settings: Partial<ControllerConfigFile>;
   #child: ReturnType<typeof spawn> | null = null;
 
-  constructor(plane: ControlPlane) {
+  /** @param settings instead of those that a test has by default */
+  constructor(plane: ControlPlane, settings: Partial<ControllerConfigFile> = {}) {
     this.#plane = plane;
+    this.#settings = settings;
   }
 
   get log(): string {
@@ -52,17 +55,16 @@ export class Operator {
   async start(identity: Identity = this.#plane.admin, until: "leading" | "ready" = "leading"): Promise<void> {
     const config = join(this.dir, "config.json");
     this.metricsPort = await freePort();
-    writeFileSync(config, JSON.stringify({ ...configuration, metricsPort: this.metricsPort }));
+    writeFileSync(config, JSON.stringify({ ...configuration, ...this.#settings, metricsPort: this.metricsPort }));
     const log = createWriteStream(join(this.dir, "controller.log"), { flags: "a" });
     await once(log, "open");
     // As in the image: the launcher ends in an exec, so what is started is one process, with the settings that it gives Node.
     const args = [join(checkout(), "src/cli/thinstream.sh"), "controller", "--config", config, "--kubeconfig", identity.kubeconfig];
-    const child = spawn("sh", args, {
-      stdio: ["ignore", log, log],
-      env: { ...process.env, POD_NAME: basename(this.dir) },
-    });
+    const env = { ...process.env, POD_NAME: basename(this.dir) };
+    const run = (): ReturnType<typeof spawn> => spawn("sh", args, { stdio: ["ignore", log, log], env });
+    const child = run();
     this.#child = child;
-    const deadline = Date.now() + 60_000 * patience();
+    const deadline = Date.now() + 120_000 * patience();
     const before = this.log.length;
     const isThere = async (): Promise<boolean> =>
       until === "leading"
@@ -75,6 +77,16 @@ export class Operator {
       if (child.exitCode !== null || Date.now() > deadline) throw new LabError(`the controller is not ${until}:\n${this.log.slice(-4000)}`);
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
+    this.#keep(child, run);
+  }
+
+  /** Who ends by itself, as a leader does that could not renew its lease in time, is started again, as by its Deployment. */
+  #keep(child: ReturnType<typeof spawn>, run: () => ReturnType<typeof spawn>): void {
+    child.once("exit", () => {
+      if (this.#child !== child) return;
+      this.#child = run();
+      this.#keep(this.#child, run);
+    });
   }
 
   /** @param signal SIGKILL for one that dies, SIGTERM for one that is told to end */
@@ -88,7 +100,7 @@ export class Operator {
   }
 }
 
-const configuration: ControllerConfigFile = {
+export const configuration: ControllerConfigFile = {
   version: 1,
   namespace: NAMESPACE,
   image: "registry.test/thinstream:test",

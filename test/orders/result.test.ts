@@ -20,15 +20,19 @@ const anyText = fc.oneof(
   fc.constant("\u0000\uD83D".repeat(2000)),
 );
 const count = fc.nat({ max: Number.MAX_SAFE_INTEGER });
-const anyDisk: fc.Arbitrary<ResultDisk> = fc.record({
-  name: fc.string({ maxLength: 253 }),
-  level: fc.constantFrom("full" as const, "incremental" as const),
-  size: count,
-  dirtyBytes: count,
-  zeroBytes: count,
-  readBytes: count,
-  uploadedBytes: count,
-});
+const anyDisk: fc.Arbitrary<ResultDisk> = fc.record(
+  {
+    name: fc.string({ maxLength: 253 }),
+    level: fc.constantFrom("full" as const, "incremental" as const),
+    reason: anyText,
+    size: count,
+    dirtyBytes: count,
+    zeroBytes: count,
+    readBytes: count,
+    uploadedBytes: count,
+  },
+  { requiredKeys: ["name", "level", "size", "dirtyBytes", "zeroBytes", "readBytes", "uploadedBytes"] },
+);
 const anySuccess: fc.Arbitrary<SucceededResult> = fc.record(
   {
     version: fc.constant(1 as const),
@@ -109,6 +113,27 @@ describe("a result", () => {
     ]);
     // As much is kept as there is room for.
     expect(Buffer.byteLength(text)).toBeGreaterThan(MAX_RESULT_BYTES - 150);
+  });
+
+  test("of more disks than there is room for keeps their figures rather than the reasons they were read whole", () => {
+    const disk = (reason: object) => (_: unknown, i: number): ResultDisk => ({
+      name: `disk-${i}`,
+      level: "full",
+      ...reason,
+      size: 1,
+      dirtyBytes: 1,
+      zeroBytes: 1,
+      readBytes: 1,
+      uploadedBytes: 1,
+    }); // prettier-ignore
+    const read = (length: number): SucceededResult => {
+      const disks = Array.from({ length }, disk({ reason: "no earlier point tracks this disk's changes" }));
+      return parseAgentResult(
+        formatAgentResult({ version: 1, outcome: "Succeeded", message: "m", warnings: [], disks }),
+      ) as SucceededResult;
+    };
+    expect(read(4).disks?.[3]?.reason).toBe("no earlier point tracks this disk's changes");
+    expect([read(30).disks, read(30).omitted]).toEqual([Array.from({ length: 30 }, disk({})), undefined]);
   });
 
   test.each([

@@ -24,9 +24,9 @@ export function backupResult(
   { warnings, found }: { readonly warnings: readonly string[]; readonly found: boolean },
 ): SucceededResult {
   const { id, time, level, consistency } = point;
-  const disks = point.disks.map(({ name, level: read, size, stats }): ResultDisk => {
+  const disks = point.disks.map(({ name, level: read, reason, size, stats }): ResultDisk => {
     const { dirtyBytes, zeroBytes, readBytes, uploadedBytes } = stats;
-    return { name, level: read, size, dirtyBytes, zeroBytes, readBytes, uploadedBytes };
+    return { name, level: read, ...(reason === "" ? {} : { reason }), size, dirtyBytes, zeroBytes, readBytes, uploadedBytes };
   });
   const total = (of: (disk: ResultDisk) => number): number => disks.reduce((sum, disk) => sum + of(disk), 0);
   const said = `Restore point ${id} of ${point.vm.name} (${level}, ${consistency}-consistent)`;

@@ -99,10 +99,11 @@ export class Agents {
     for (const pod of this.of(uid)) if (pod.metadata.name !== except) await this.removePod(pod, signal);
   }
 
+  /** The order goes first: without its pod nobody would know of it. */
   async removePod({ metadata }: Pod, signal: AbortSignal): Promise<void> {
     const { client } = this.#options;
-    if (metadata.deletionTimestamp === undefined) await ignoring("not-found", client.delete(pods, metadata, { uid: metadata.uid, signal }));
     await ignoring("not-found", client.delete(secrets, { name: metadata.name, namespace: this.#options.namespace }, { signal }));
+    if (metadata.deletionTimestamp === undefined) await ignoring("not-found", client.delete(pods, metadata, { uid: metadata.uid, signal }));
   }
 
   /** The last lines an agent wrote; empty where they are gone. */

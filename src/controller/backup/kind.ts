@@ -1,5 +1,4 @@
 import { type BackupRepository, durationMs, quantityBytes, type SucceededResult, type VirtualMachineBackup } from "../../api/index.ts";
-import { formatBytes } from "../../lib/bytes.ts";
 import { accessOf } from "../access.ts";
 import type { GuestFreezer } from "../agents/follower.ts";
 import { ensureHolder } from "../agents/holder.ts";
@@ -10,18 +9,18 @@ import { backups } from "../kinds.ts";
 import { identityOf } from "../identity.ts";
 import { gatherFacts } from "../kubevirt/gather.ts";
 import { instanceFreezer } from "../kubevirt/freezer.ts";
-import { mustAbort, type UnderWay } from "../plan/kubevirt/obstacles.ts";
+import { mustAbort } from "../plan/kubevirt/obstacles.ts";
 import { createMirror, mirror, mirrorRef } from "../catalog/mirror.ts";
 import { deadlineOf } from "../runs/attempt.ts";
 import type { Completion, Preparation, RunKind } from "../runs/run.ts";
 import { waitsForSlot } from "./admission.ts";
 import { withCaptures } from "./captures.ts";
+import { keep, keptOf } from "./kept.ts";
 import { bitmapsAnnotation } from "./newest.ts";
+import { outcomeOf } from "./outcome.ts";
 import { outsideWindow, windowClosed } from "./overrun.ts";
 import { heldMounts, type ReadyWork, type WorkDecision, workOf } from "./source.ts";
 
-const LEVELS = { full: "Full", incremental: "Incremental", differential: "Incremental", copy: "Copy" } as const;
-const CONSISTENCIES = { filesystem: "Filesystem", crash: "Crash", offline: "Offline" } as const;
 /** How an agent's reasons read on a run; the others are what more attempts came to nothing for. */
 const REASONS: Readonly<Record<string, string>> = {
   DeadlineExceeded: "DeadlineExceeded",
@@ -34,19 +33,12 @@ const REASONS: Readonly<Record<string, string>> = {
   Cancelled: "Cancelled",
 };
 
-/** What a run under way reads from, kept on its pod so that a controller that starts anew knows it. */
-export const sourceAnnotation = "thinstream.dev/source";
-
-interface Kept {
-  readonly underWay: UnderWay;
-  readonly bitmaps: object | null;
-  readonly warnings: readonly string[];
-}
-
 /** Backups as runs. */
 export class BackupKind implements RunKind<VirtualMachineBackup> {
   readonly resource = backups;
   readonly work = "backup";
+  // libvirt has one job at a time, and a point is committed once.
+  readonly mayOverlap = true;
   readonly words = { busy: "BackingUp", action: "Backup", started: "BackupStarted", succeeded: "BackupSucceeded", failed: "BackupFailed" };
   readonly #context: ControllerContext;
 
@@ -90,7 +82,8 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     signal: AbortSignal,
   ): Promise<AgentObjects> {
     const { work, files, warnings } = await withCaptures(this.#context, { decision, repository }, signal);
-    const kept: Kept = { underWay: decision.underWay, bitmaps: decision.bitmaps, warnings };
+    const { underWay, bitmaps, doubts, madeAnew } = decision;
+    const kept = keep({ underWay, bitmaps, doubts, madeAnew, warnings: [...decision.warnings, ...warnings] });
     const limit = run.spec.bandwidth ?? repository.spec.limits.uploadBandwidth;
     const startTime = run.status?.startTime ?? this.#context.now().toISOString();
     return agentObjects(
@@ -104,7 +97,7 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
         nodeName: held.nodeName,
         mounts: held.mounts,
         files,
-        annotations: { [sourceAnnotation]: JSON.stringify(kept) },
+        annotations: kept,
       },
       this.#context.config,
     );
@@ -156,38 +149,18 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
   async mustAbort(run: VirtualMachineBackup, signal: AbortSignal): Promise<{ readonly reason: string; readonly message: string } | null> {
     if (outsideWindow(this.#context, run)?.kind === "refuse") return windowClosed;
     const name = run.spec.source.virtualMachine?.name;
-    const source = this.#sourceOf(run);
+    const source = keptOf(this.#context, run);
     if (name === undefined || source === null) return null;
     const facts = await gatherFacts(this.#context.client, { namespace: run.metadata.namespace ?? "", name }, signal);
     return mustAbort(facts, source.underWay);
   }
 
   async completed(run: VirtualMachineBackup, result: SucceededResult, signal: AbortSignal): Promise<Completion> {
-    const { point, disks = [], totals, warnings } = result;
+    const { point } = result;
     if (point === undefined) throw new TypeError("a backup's result names no restore point");
     const restorePoint = await this.#mirror(run, result, signal);
-    const uploaded = formatBytes(totals?.uploadedBytes ?? 0);
-    return {
-      kind: "done",
-      message: `restore point ${point.id}: ${LEVELS[point.level]}, ${CONSISTENCIES[point.consistency]}-consistent, ${uploaded} uploaded`,
-      warnings: [...(this.#sourceOf(run)?.warnings ?? []), ...warnings],
-      status: {
-        level: LEVELS[point.level],
-        consistency: CONSISTENCIES[point.consistency],
-        pointId: point.id,
-        uploaded,
-        ...(restorePoint === null ? {} : { restorePointRef: { name: restorePoint } }),
-        disks: disks.map(({ name, level, size, dirtyBytes, zeroBytes, readBytes, uploadedBytes }) => ({
-          name,
-          level: LEVELS[level],
-          sizeBytes: size,
-          dirtyBytes,
-          zeroBytes,
-          readBytes,
-          uploadedBytes,
-        })),
-      },
-    };
+    const outcome = outcomeOf({ ...result, point }, keptOf(this.#context, run));
+    return restorePoint === null ? outcome : { ...outcome, status: { ...outcome.status, restorePointRef: { name: restorePoint } } };
   }
 
   /** The new point's RestorePoint; left to the repository's next sync where the agent's message had no room for all disks. */
@@ -198,18 +171,10 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     const homes = { has: (name: string): boolean => caches.namespaces.lister.get(name) !== undefined };
     const mirrored = { ...point, vm: { name: nameInRepository(run), uid: null }, disks };
     const ref = mirrorRef(repository, mirrored, { homes, home: config.namespace });
-    const bitmaps = this.#sourceOf(run)?.bitmaps ?? null;
+    const bitmaps = keptOf(this.#context, run)?.bitmaps ?? null;
     const annotations = bitmaps === null ? {} : { [bitmapsAnnotation]: JSON.stringify(bitmaps) };
     const made = await createMirror(client, mirror(repository, mirrored, ref), { annotations, signal });
     return made.metadata.name;
-  }
-
-  #sourceOf(run: VirtualMachineBackup): Kept | null {
-    const pod = this.#context.agents
-      .workers(run.metadata.uid ?? "", "backup")
-      .find(({ metadata }) => metadata.name === run.status?.agentPod?.name);
-    const text = pod?.metadata.annotations?.[sourceAnnotation];
-    return text === undefined ? null : (JSON.parse(text) as Kept);
   }
 
   reasonOf(failure: string): string {

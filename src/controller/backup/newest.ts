@@ -27,10 +27,15 @@ export function sequence({ spec }: { readonly spec: Pick<RestorePoint["spec"], "
   return Number(/-(\d+)$/.exec(spec.pointId)?.[1] ?? 0);
 }
 
-/** What the newest point's bitmaps rested on; null where nobody kept it. */
-export function bitmapsOfNewest(context: ControllerContext, { metadata, spec }: VirtualMachineBackup): BitmapFacts | null {
+/** The newest point of the machine that a run backs up. */
+export function newestOfRun(context: ControllerContext, { metadata, spec }: VirtualMachineBackup): RestorePoint | null {
   const vm = { name: spec.source.virtualMachine?.name ?? "", namespace: metadata.namespace ?? "" };
-  const kept = newestOf(context, spec.repositoryRef.name, vm)?.metadata.annotations?.[bitmapsAnnotation];
+  return newestOf(context, spec.repositoryRef.name, vm);
+}
+
+/** What a point's bitmaps rested on; null where nobody kept it. */
+export function bitmapsOf({ metadata }: RestorePoint): BitmapFacts | null {
+  const kept = metadata.annotations?.[bitmapsAnnotation];
   if (kept === undefined) return null;
   try {
     return JSON.parse(kept) as BitmapFacts;

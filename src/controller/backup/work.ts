@@ -15,18 +15,20 @@ export interface Known {
   readonly freezeBy: "libvirt" | "controller" | "none";
   /** everything is read, and compared: the bitmaps are not to be believed */
   readonly doubted: boolean;
+  /** The disks that were found to belong to the backup; null: all that the agent finds, without those the run leaves out. */
+  readonly disks: readonly string[] | null;
   readonly captures: BackupWork["captures"];
 }
 
 /** A run's work, as its agent is told. */
-export function backupWork({ spec }: VirtualMachineBackup, { vm, source, freezeBy, doubted, captures }: Known): BackupWork {
+export function backupWork({ spec }: VirtualMachineBackup, { vm, source, freezeBy, doubted, disks, captures }: Known): BackupWork {
   const asked = LEVELS[spec.level];
   return {
     type: "backup",
     vm,
     level: asked === "auto" && doubted ? "full" : asked,
-    excludeDisks: [...(spec.disks.exclude ?? [])],
-    disks: null,
+    excludeDisks: disks === null ? [...(spec.disks.exclude ?? [])] : [],
+    disks: disks === null ? null : [...disks],
     compression: COMPRESSIONS[spec.compression],
     source,
     freeze: {

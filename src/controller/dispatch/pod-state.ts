@@ -67,16 +67,41 @@ export function podState({ metadata, status = {} }: PodFacts): PodState {
   return endState(status, state.terminated ?? {}, metadata.deletionTimestamp !== undefined);
 }
 
+/** milliseconds after the end of its grace period in which a node may still take a pod away */
+const SILENCE_MS = 30_000;
+
+/** Whether a pod should long be gone: whoever has to take it away, on its node, does not hear of it. What ran in it may run still. */
+export function isOverdue({ metadata: { deletionTimestamp } }: PodFacts, now: Date): boolean {
+  // The cluster sets it to the end of the grace period.
+  return deletionTimestamp !== undefined && now.getTime() - Date.parse(deletionTimestamp) > SILENCE_MS;
+}
+
 function liveState(status: Status, { running, waiting = {} }: ContainerState): PodState {
   if (running !== undefined && status.podIP !== undefined) return { phase: "running", address: status.podIP };
   return { phase: "starting", problem: waitingProblem(waiting) ?? schedulingProblem(status) };
 }
 
-function endState(status: Status, { message, reason, finishedAt = null }: Ended, isDeleted: boolean): PodState {
+function endState(status: Status, { message, reason, exitCode, finishedAt = null }: Ended, isDeleted: boolean): PodState {
   if (isReport(message)) return { phase: "reported", message, finishedAt };
   const loss = lossOf(status, reason) ?? (isDeleted ? "Deleted" : "Killed");
-  return { phase: "lost", reason: loss, message: message ?? status.message ?? "", finishedAt };
+  const code = exitCode === undefined ? "" : ` (exit code ${exitCode})`;
+  return { phase: "lost", reason: loss, message: status.message ?? `${LOSSES[loss]}${code}${lastWords(message)}`, finishedAt };
 }
+
+/** A termination message that is no report is the end of the log: of its own lines, which are JSON, an agent's run keeps more elsewhere. */
+function lastWords(message: string = ""): string {
+  const last = message.trim().split("\n").at(-1) ?? "";
+  return last === "" || /^\W*"|[{}]/.test(last) ? "" : `: ${last}`;
+}
+
+const LOSSES: Readonly<Record<LossReason, string>> = {
+  Evicted: "its node took the pod away",
+  OutOfMemory: "it took more memory than it may have: raise the agent's memory limit",
+  NodeLost: "its node does not answer any more",
+  DeadlineExceeded: "its time was over",
+  Killed: "it ended without a word",
+  Deleted: "its pod was deleted",
+};
 
 /** Where the container runtime could not read a message it gives the log's tail instead, which is no report. */
 function isReport(message: string | undefined): message is string {

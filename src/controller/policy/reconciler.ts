@@ -14,6 +14,7 @@ import { conditionOf, conditionsAfter, isDone, type Say } from "../said.ts";
 import { protectionNow, type Retained, retentionNow, retentionPreview } from "./protection.ts";
 import { type Machine, oldRuns, runManifest, runsOf, scheduledMachine } from "./runs.ts";
 import { keyOf, type Selected, selectMachines } from "./select.ts";
+import { newTroubles, type Unprotected } from "./troubles.ts";
 
 type Again = Awaited<ReturnType<Reconcile>>;
 
@@ -31,6 +32,15 @@ interface Sight {
   readonly protection: PolicyProtection;
   readonly retention: readonly RetentionVerdict<Retained>[];
 }
+
+/** What of the status is no condition. */
+interface Facts {
+  readonly [field: string]: unknown;
+  readonly unprotected?: Unprotected[];
+}
+
+const nothingSelected =
+  "no VirtualMachine has the labels and namespaces that it selects: change namespaces.selector or selector, or label the machines";
 
 /** Policies: makes the runs that are due, and says how well the machines are protected. */
 export class PolicyReconciler {
@@ -144,7 +154,7 @@ export class PolicyReconciler {
     const { repositoryRef } = policy.spec;
     const protectedSay: Say = { type: "Protected", status: protection.status, reason: protection.reason, message: protection.message };
     const ready = (status: Say["status"], reason: string, message: string): readonly Say[] => [
-      { type: "Ready", status, reason, message },
+      { type: "Ready", status, reason, message: `${message}${othersOf(selected)}` },
       protectedSay,
     ];
     if (this.#context.caches.repositories.lister.get(repositoryRef.name) === undefined) {
@@ -152,16 +162,18 @@ export class PolicyReconciler {
     }
     if (this.#context.caches.machines === null)
       return ready("False", "NothingSelected", "the cluster has no KubeVirt: there are no VirtualMachines to select");
-    if (selected.length === 0) return ready("True", "NothingSelected", "no VirtualMachine has the labels and namespaces that it selects");
+    if (selected.length === 0) return ready("True", "NothingSelected", nothingSelected);
     if (policy.spec.suspend) return ready("True", "Suspended", "scheduled runs are left out until suspend is false");
     if (policy.spec.schedule === undefined) return ready("True", "ManualOnly", "it has no schedule: runs are made on trigger.manual alone");
     if (plan.nextTick === null) return ready("False", "NeverDue", "the schedule has no time to come: change it");
     return ready("True", "Scheduled", `the next runs are due at ${rfc3339(plan.nextTick)}`);
   }
 
-  async #write(policy: BackupPolicy, says: readonly Say[], facts: object, signal: AbortSignal): Promise<void> {
-    const { client, now } = this.#context;
+  async #write(policy: BackupPolicy, says: readonly Say[], facts: Facts, signal: AbortSignal): Promise<void> {
+    const { client, events, now } = this.#context;
     const kstatus = says[0]?.status === "False" ? "Stalled" : null;
+    for (const { reason, note } of newTroubles(policy, says, facts.unprotected ?? []))
+      events.record(policy, { type: "Warning", reason, action: "Schedule", note });
     const next = (latest: BackupPolicy): BackupPolicy["status"] =>
       ({
         ...latest.status,
@@ -178,6 +190,12 @@ export class PolicyReconciler {
     const times = [lookAgain, nextTick, changesAt].filter((time) => time !== null).map((time) => time.getTime() - now);
     return { againInMs: Math.max(100, Math.min(LOOK_MS, ...times)) };
   }
+}
+
+function othersOf(selected: readonly Selected[]): string {
+  const others = selected.filter(({ otherPolicy }) => otherPolicy !== null).length;
+  if (others === 0) return "";
+  return `; ${others} of the ${selected.length} machines that it selects ${others === 1 ? "is" : "are"} backed up by another policy: see status.unprotected`;
 }
 
 function scheduleOf(policy: BackupPolicy): PolicySchedule {
@@ -198,7 +216,7 @@ function scheduleOf(policy: BackupPolicy): PolicySchedule {
   };
 }
 
-function unprotectedOf({ selected, protection }: Sight): readonly object[] {
+function unprotectedOf({ selected, protection }: Sight): Unprotected[] {
   const other = selected.flatMap(({ namespace, name, otherPolicy }) =>
     otherPolicy === null
       ? []

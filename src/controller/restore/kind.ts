@@ -34,6 +34,8 @@ interface Restore {
 export class RestoreKind implements RunKind<RestoreRequest> {
   readonly resource = restoreRequests;
   readonly work = "restore";
+  // A machine that the second has finished would be written to by the first.
+  readonly mayOverlap = false;
   readonly words = {
     busy: "Restoring",
     action: "Restore",

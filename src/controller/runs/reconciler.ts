@@ -1,12 +1,14 @@
 import { applyStatus, type Lane } from "../../kube/index.ts";
+import type { AgentObjects } from "../agents/job.ts";
 import { resultOf } from "../agents/result.ts";
 import type { ControllerContext, Reconcile } from "../context.ts";
-import { type PodState, podState } from "../dispatch/pod-state.ts";
-import type { Pod } from "../kinds.ts";
+import { isOverdue, type PodState, podState } from "../dispatch/pod-state.ts";
+import { type Pod, secrets } from "../kinds.ts";
 import { isDone } from "../said.ts";
 import { attemptOf, attemptsOf, backoffAfter, deadlineOf } from "./attempt.ts";
 import { attemptBegun, attemptFailed, failed, stalled, succeeded, waiting } from "./record.ts";
-import type { RunKind, RunResource, RunStatus } from "./run.ts";
+import type { Preparation, RunKind, RunResource, RunStatus } from "./run.ts";
+import { type Failure, lastWord, lost, overdue, refusalOf, silence, startTrouble } from "./trouble.ts";
 
 type Again = Awaited<ReturnType<Reconcile>>;
 
@@ -15,13 +17,8 @@ const START_MS = 5 * 60_000;
 /** milliseconds between two looks at a run under way, and between two writes of its progress */
 const LOOK_MS = 10_000;
 
-/** Why an attempt failed. */
-interface Failure {
-  readonly reason: string;
-  readonly message: string;
-  readonly retryable: boolean;
-  readonly at: Date;
-}
+type Prepared =
+  Exclude<Preparation, { readonly kind: "start" }> | (Extract<Preparation, { readonly kind: "start" }> & { readonly pod: Pod });
 
 /**
  * Brings a run, backup or restore, to its end through any number of attempts. Level-based: every step follows from the resource and its pods as they are, is
@@ -66,7 +63,7 @@ export class RunReconciler {
     const waitUntil = this.#backoffUntil(run);
     if (now >= deadline) return await this.#end(run, null, overdue(run, now), signal);
     if (waitUntil > now.getTime()) return { againInMs: waitUntil - now.getTime() };
-    const prepared = await this.#kind.prepare(run, attempt, signal);
+    const prepared = await this.#prepare(run, attempt, signal);
     const untilDeadline = deadline.getTime() - now.getTime();
     if (prepared.kind === "refuse" && prepared.final) return await this.#end(run, null, { ...prepared, retryable: false, at: now }, signal);
     if (prepared.kind === "refuse") {
@@ -83,7 +80,7 @@ export class RunReconciler {
       await this.#write(run, (latest) => succeeded(latest, { ...prepared, warnings: [], at: now }, { now }), signal);
       return undefined;
     }
-    const pod = await this.#context.agents.launch(prepared.objects, signal);
+    const { pod } = prepared;
     const { name, namespace = "" } = pod.metadata;
     const begun = { attempt, pod: { name, namespace }, nodeName: prepared.nodeName, more: prepared.status };
     await this.#write(run, (latest) => attemptBegun(latest, begun, { now }), signal);
@@ -94,6 +91,30 @@ export class RunReconciler {
       `attempt ${attempt} began: agent ${name}${prepared.nodeName === null ? "" : ` on node ${prepared.nodeName}`}`,
     );
     return { againInMs: LOOK_MS };
+  }
+
+  /** What a run needs, and its agent where there is nothing to wait for. */
+  async #prepare(run: RunResource, attempt: number, signal: AbortSignal): Promise<Prepared> {
+    try {
+      const prepared = await this.#kind.prepare(run, attempt, signal);
+      return prepared.kind === "start" ? { ...prepared, pod: await this.#launch(prepared.objects, signal) } : prepared;
+    } catch (thrown) {
+      const refusal = refusalOf(thrown);
+      if (refusal === null) throw thrown;
+      this.#context.log.warn({ err: thrown }, `${this.#kind.resource.kind} ${run.metadata.name}: ${refusal.message}`);
+      return refusal;
+    }
+  }
+
+  /** Without its pod nobody would take the order away again. */
+  async #launch(objects: AgentObjects, signal: AbortSignal): Promise<Pod> {
+    const { agents, client } = this.#context;
+    try {
+      return await agents.launch(objects, signal);
+    } catch (thrown) {
+      if (refusalOf(thrown) !== null) await client.delete(secrets, objects.secret.metadata, { signal }).catch(() => undefined);
+      throw thrown;
+    }
   }
 
   #backoffUntil(run: RunResource): number {
@@ -109,7 +130,21 @@ export class RunReconciler {
       const at = state.finishedAt === null ? this.#context.now() : new Date(state.finishedAt);
       return await this.#attemptFailed(run, pod, { ...lost(state.reason, state.message), at }, signal);
     }
+    if (isOverdue(pod, this.#context.now())) return await this.#silent(run, pod, signal);
     return (await this.#abortIfNeeded(run, pod, signal)) ?? (await this.#goesOn(run, pod, { state, signal }));
+  }
+
+  /** The agent's node does not answer, and it may work on. Another begins only where the two cannot spoil each other's work. */
+  async #silent(run: RunResource, pod: Pod, signal: AbortSignal): Promise<Again> {
+    const now = this.#context.now();
+    const message = silence(pod);
+    if (now >= deadlineOf(run)) return await this.#end(run, pod, overdue(run, now, message), signal);
+    if (this.#kind.mayOverlap)
+      return await this.#attemptFailed(run, pod, { reason: "NodeLost", message, retryable: true, at: now }, signal);
+    const said = { reason: "NodeLost", message: `${message}; bring the node back, or remove it from the cluster if it is off for good` };
+    await this.#write(run, (latest) => stalled(latest, said, { now }), signal);
+    this.#say(run, "Warning", said.reason, said.message);
+    return { againInMs: LOOK_MS };
   }
 
   /** Records a pod that was made and not recorded: the controller that made it did not live to say so. */
@@ -129,12 +164,15 @@ export class RunReconciler {
         return await this.#attemptFailed(
           run,
           pod,
-          { reason: problem.reason, message: `the agent did not start: ${problem.message}`, retryable: true, at: now },
+          { reason: problem.reason, message: `the agent did not start: ${startTrouble(problem)}`, retryable: true, at: now },
           signal,
         );
       }
       const message =
-        problem === null ? `the agent ${pod.metadata.name} starts` : `the agent ${pod.metadata.name} does not start: ${problem.message}`;
+        problem === null
+          ? `the agent ${pod.metadata.name} starts`
+          : `the agent ${pod.metadata.name} does not start: ${startTrouble(problem)}`;
+      if (problem !== null) this.#say(run, "Warning", problem.reason, message);
       await this.#write(run, (latest) => waiting(latest, { reason: "AgentStarting", message }, { now }), signal);
       return { againInMs: LOOK_MS };
     }
@@ -209,7 +247,7 @@ export class RunReconciler {
     const { attempts = 1 } = run.status ?? {};
     const now = this.#context.now();
     this.#context.figures.attemptFailed({ work: this.#kind.work, run, attempt: attempts, reason: failure.reason });
-    if (now >= deadlineOf(run)) return await this.#end(run, pod, overdue(run, failure.at, failure.message), signal);
+    if (now >= deadlineOf(run)) return await this.#end(run, pod, overdue(run, failure.at, lastWord(failure)), signal);
     if (!failure.retryable) return await this.#end(run, pod, { ...failure, reason: this.#kind.reasonOf(failure.reason) }, signal);
     if (attempts > run.spec.backoffLimit) {
       const message = `${attempts} ${attempts === 1 ? "attempt" : "attempts"} failed, the last with ${failure.reason}: ${failure.message}`;
@@ -244,15 +282,6 @@ export class RunReconciler {
   #say(run: RunResource, type: "Normal" | "Warning", reason: string, note: string): void {
     this.#context.events.record(run, { type, reason, action: this.#kind.words.action, note });
   }
-}
-
-function lost(reason: string, message: string): Omit<Failure, "at"> {
-  return { reason, message: message === "" ? `the agent's pod was lost (${reason})` : message, retryable: reason !== "DeadlineExceeded" };
-}
-
-function overdue(run: RunResource, at: Date, last?: string): Failure {
-  const message = `it was not done within ${run.spec.deadline}${last === undefined ? "" : `; at last: ${last}`}`;
-  return { reason: "DeadlineExceeded", message, retryable: false, at };
 }
 
 function isDeleting({ metadata }: RunResource): boolean {

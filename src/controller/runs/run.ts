@@ -47,6 +47,8 @@ export interface RunKind<T extends RunResource = RunResource> {
   /** as the cache has it */
   known(key: string): T | undefined;
   readonly work: WorkType;
+  /** Whether another agent may begin while one may work on, on a node that nobody hears from. */
+  readonly mayOverlap: boolean;
   /** reasons of `Succeeded`, and a word for events */
   readonly words: {
     readonly busy: string;

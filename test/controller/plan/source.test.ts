@@ -17,6 +17,7 @@ describe("a running machine", () => {
     expect(plan(running([{ name: "root" }, { name: "data", claim: { volumeMode: "Block", accessModes: ["ReadWriteMany"] } }]))).toEqual({
       kind: "ready",
       warnings: [],
+      madeAnew: [],
       source: {
         engine: "libvirt",
         node: "n1",
@@ -313,29 +314,23 @@ describe("disks", () => {
     );
   });
 
-  test("what a machine has anew at every start, or cannot write, is left out with a warning", () => {
-    expect(
-      said(
-        plan(
-          running([
-            { name: "root" },
-            { name: "init", volume: { cloudInitNoCloud: {} } },
-            { name: "os", volume: { containerDisk: {} } },
-            { name: "tmp", volume: { emptyDisk: {} } },
-            { name: "cow", volume: { ephemeral: {} } },
-            { name: "dvd", disk: { cdrom: {} } },
-            { name: "dump", disk: null, volume: { memoryDump: {} } },
-            { name: "odd", disk: null },
-          ]),
-          ["nothing"],
-        ),
-      ).split("; "),
-    ).toEqual([
+  test("what a machine has anew at every start is left out and named, what holds data and cannot be written with a warning", () => {
+    const decision = plan(
+      running([
+        { name: "root" },
+        { name: "init", volume: { cloudInitNoCloud: {} } },
+        { name: "os", volume: { containerDisk: {} } },
+        { name: "tmp", volume: { emptyDisk: {} } },
+        { name: "cow", volume: { ephemeral: {} } },
+        { name: "dvd", disk: { cdrom: {} } },
+        { name: "dump", disk: null, volume: { memoryDump: {} } },
+        { name: "odd", disk: null },
+      ]),
+      ["nothing"],
+    );
+    expect(decision).toMatchObject({ madeAnew: ["init", "os", "tmp", "cow"] });
+    expect(said(decision).split("; ")).toEqual([
       "ready libvirt",
-      "disk init is made anew from its source at every start",
-      "disk os is made anew from its source at every start",
-      "disk tmp loses what is written to it when the machine stops, so it is not backed up",
-      "disk cow loses what is written to it when the machine stops, so it is not backed up",
       "disk dvd is read-only (a CD-ROM or a read-only claim), so it is not backed up",
       "dump holds a memory dump, which is no disk",
       "volume odd is no disk of the machine",

@@ -45,9 +45,18 @@ export interface ImageSource {
 
 export type RefusalReason = "VirtualMachineNotFound" | "DisksNotSupported" | "NoDisks";
 
+export interface ReadySource {
+  readonly kind: "ready";
+  readonly source: LibvirtSource | ImageSource;
+  /** What holds data and is no part of the backup, or is not as was asked. */
+  readonly warnings: readonly string[];
+  /** Volumes that the machine has anew at every start: no part of the backup, and nothing to warn of. */
+  readonly madeAnew: readonly string[];
+}
+
 /** How to back up a machine now, when to look again, or why it cannot be. */
 export type SourceDecision =
-  | { readonly kind: "ready"; readonly source: LibvirtSource | ImageSource; readonly warnings: readonly string[] }
+  | ReadySource
   | ({ readonly kind: "wait" } & Obstacle)
   | { readonly kind: "refuse"; readonly reason: RefusalReason; readonly message: string };
 
@@ -81,7 +90,7 @@ function planRunning(facts: MachineFacts, { vmi, survey, request }: Running): So
   if (barrier !== null) return { kind: "wait", ...barrier };
   const pod = launcherOf(facts, vmi);
   if (typeof pod === "string") return wait("LauncherNotReady", pod);
-  return { kind: "ready", source: libvirtSource(pod, facts, { vmi, survey, request }), warnings: warningsOf(survey, vmi) };
+  return { kind: "ready", source: libvirtSource(pod, facts, { vmi, survey, request }), ...notesOf(survey, vmi) };
 }
 
 function libvirtSource(pod: LauncherPod, facts: MachineFacts, { vmi, survey: { disks }, request }: Running): LibvirtSource {
@@ -153,7 +162,7 @@ function planStopped(facts: MachineFacts, survey: DiskSurvey): SourceDecision {
     path: mode === "Block" ? `${holderVolumes}/${volume}` : `${holderVolumes}/${volume}/disk.img`,
     format: "raw" as const,
   }));
-  return { kind: "ready", source: { engine: "image", node: users.node, disks: survey.disks, images }, warnings: warningsOf(survey, null) };
+  return { kind: "ready", source: { engine: "image", node: users.node, disks: survey.disks, images }, ...notesOf(survey, null) };
 }
 
 /**
@@ -189,10 +198,12 @@ function waitForVolumes({ notReady: volumes }: DiskSurvey): Obstacle | null {
   return volumes.length === 0 ? null : obstacle("VolumeNotReady", volumes.map(({ message }) => message).join("; "), 30);
 }
 
-function warningsOf({ leftOut, unknown }: DiskSurvey, vmi: VirtualMachineInstance | null): readonly string[] {
+function notesOf({ leftOut, unknown }: DiskSurvey, vmi: VirtualMachineInstance | null): Pick<ReadySource, "warnings" | "madeAnew"> {
   const missing = unknown.map((name) => `there is no disk ${name} to leave out`);
   const paused = vmi !== null && isTrue(vmi, "Paused") ? ["the guest is paused, so its file systems are not frozen"] : [];
-  return [...leftOut.filter(({ reason }) => reason !== "Excluded").map(({ message }) => message), ...missing, ...paused];
+  const lacking = leftOut.filter(({ reason }) => reason !== "Excluded" && reason !== "NotPersistent").map(({ message }) => message);
+  const madeAnew = leftOut.filter(({ reason }) => reason === "NotPersistent").map(({ volume }) => volume);
+  return { warnings: [...lacking, ...missing, ...paused], madeAnew };
 }
 
 function isTrue({ status }: VirtualMachineInstance, type: string): boolean {

@@ -1,0 +1,34 @@
+import type { BackupPolicy } from "../../api/index.ts";
+import { conditionOf, type Say } from "../said.ts";
+
+/** A machine that a policy selects and does not protect. */
+export interface Unprotected {
+  readonly namespace: string;
+  readonly name: string;
+  readonly reason: string;
+  readonly message: string;
+}
+
+interface Trouble {
+  readonly reason: string;
+  readonly note: string;
+}
+
+/** What a policy's status is about to say that it did not say before, and somebody should hear of. */
+export function newTroubles(policy: BackupPolicy, [ready]: readonly Say[], unprotected: readonly Unprotected[]): readonly Trouble[] {
+  const before = new Set(policy.status?.unprotected?.filter(({ reason }) => reason === "OtherPolicy").map(nameOf));
+  const found: Trouble[] = [];
+  if (ready !== undefined && isTrouble(ready) && conditionOf(policy, "Ready")?.reason !== ready.reason)
+    found.push({ reason: ready.reason, note: ready.message });
+  for (const one of unprotected.filter(({ reason }) => reason === "OtherPolicy"))
+    if (!before.has(nameOf(one))) found.push({ reason: one.reason, note: `${nameOf(one)}: ${one.message}` });
+  return found;
+}
+
+function isTrouble({ status, reason }: Say): boolean {
+  return status === "False" || reason === "NothingSelected";
+}
+
+function nameOf({ namespace, name }: Unprotected): string {
+  return `${namespace}/${name}`;
+}
