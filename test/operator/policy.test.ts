@@ -160,7 +160,12 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a policy over stopped vir
     const scheduled = (name: string): object => ({
       apiVersion: "thinstream.dev/v1alpha1",
       kind: "VirtualMachineBackup",
-      metadata: { name, namespace: SHOP, annotations: { "thinstream.dev/scheduled-at": "2026-11-21T02:00:00Z" } },
+      metadata: {
+        name,
+        namespace: SHOP,
+        labels: { "thinstream.dev/policy": "nightly" },
+        annotations: { "thinstream.dev/scheduled-at": "2026-11-21T02:00:00Z" },
+      },
       spec: { source: { virtualMachine: { name: "web" } }, repositoryRef: { name: "main" }, policyRef: { name: "nightly" } },
     });
     const succeeded = async (name: string, good: (reason: string) => boolean): Promise<object> =>
@@ -171,8 +176,15 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a policy over stopped vir
       status: "Unknown",
       message: expect.stringContaining(`T${later.start}:00Z`),
     });
-    await plane.admin.apply([policy({ window: { ...hours(-1, 4), onOverrun: "Continue" } })]);
+    // Asked for while that one is under way, it is made when that is done.
+    await plane.admin.apply([policy({ window: { ...hours(-1, 4), onOverrun: "Continue" }, trigger: { manual: "meanwhile" } })]);
     expect(await succeeded("held", (reason) => reason.startsWith("Completed"))).toMatchObject({ status: "True" });
+    const triggers = async (): Promise<readonly (string | undefined)[]> =>
+      (await runsNow()).map(({ metadata }) => metadata.annotations?.["thinstream.dev/trigger"]);
+    await expect.poll(triggers, { timeout: 60_000 }).toContain("meanwhile");
+    await expect
+      .poll(async () => (await runsNow()).every((run) => conditionOf(run, "Succeeded")?.status !== "Unknown"), { timeout: 60_000 })
+      .toBe(true);
     await plane.admin.apply([policy({ window: { ...later, onOverrun: "Cancel" } }), scheduled("ended")]);
     expect(await succeeded("ended", (reason) => reason === "WindowClosed")).toMatchObject({ status: "False" });
   });

@@ -143,7 +143,10 @@ export class PolicyReconciler {
       ...(Number.isFinite(lastTick) ? { lastScheduleTime: rfc3339(new Date(lastTick)) } : {}),
       nextScheduleTime: plan.nextTick === null ? undefined : rfc3339(plan.nextTick),
       ...(newest.length === 0 ? {} : { lastSuccessfulTime: rfc3339(new Date(Math.max(...newest))) }),
-      ...(trigger === undefined ? {} : { lastManualTrigger: trigger }),
+      // Of a machine whose run is under way it is acted on when that is done.
+      ...(trigger === undefined || machines.some(({ active, lastTrigger }) => active && lastTrigger !== trigger)
+        ? {}
+        : { lastManualTrigger: trigger }),
       ...preview,
       unprotected: unprotectedOf(sight),
     };
