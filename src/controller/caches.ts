@@ -1,4 +1,5 @@
 import { Informer, type InformerOptions, isKubeError, type KubeClient, type KubeObject, type ResourceKind } from "../kube/index.ts";
+import { systemClock } from "../lib/clock.ts";
 import type { Logger } from "../lib/logger.ts";
 import { BY_OWNER, BY_RUN } from "./agents/agents.ts";
 import { BY_MACHINE, machineKey } from "./backup/newest.ts";
@@ -20,6 +21,8 @@ import {
 import { BY_POLICY } from "./policy/runs.ts";
 
 const RESYNC_MS = 10 * 60_000;
+/** milliseconds between two looks for KubeVirt where it is not installed */
+const KUBEVIRT_MS = 60_000;
 
 /** Copies of everything the controller follows. KubeVirt's kinds are followed where the cluster has them now. */
 export async function makeCaches(client: KubeClient, logger: Logger, signal: AbortSignal): Promise<Caches> {
@@ -75,6 +78,15 @@ function onlyMetadata<T extends KubeObject>(object: T): T {
   };
   const metadata = Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined));
   return { apiVersion: object.apiVersion, kind: object.kind, metadata } as unknown as T;
+}
+
+/** Whether the cluster has KubeVirt's kinds, once it does; false where `signal` aborts before. Asks once a minute, and takes no answer for no. */
+export async function kubevirtServed(client: KubeClient, signal: AbortSignal): Promise<boolean> {
+  while (!signal.aborted) {
+    await systemClock.sleep(KUBEVIRT_MS, signal).catch(() => undefined);
+    if (!signal.aborted && (await isServed(client, machines, signal).catch(() => false))) return true;
+  }
+  return false;
 }
 
 async function isServed(client: KubeClient, kind: ResourceKind, signal: AbortSignal): Promise<boolean> {

@@ -3,7 +3,7 @@ import { EventRecorder, type Informer, type KubeClient, type KubeObject, LeaderE
 import type { Logger } from "../lib/logger.ts";
 import { Agents, BY_RUN } from "./agents/agents.ts";
 import { BackupKind } from "./backup/kind.ts";
-import { makeCaches } from "./caches.ts";
+import { kubevirtServed, makeCaches } from "./caches.ts";
 import { RepositoryReconciler } from "./catalog/reconciler.ts";
 import type { ControllerConfig } from "./config.ts";
 import type { Caches, ControllerContext, Reconcile } from "./context.ts";
@@ -47,9 +47,33 @@ export async function runController(options: ControllerOptions): Promise<void> {
   }
 }
 
+/** Anew where KubeVirt was installed after the caches were made: they follow its kinds from then on. */
 async function follow(options: ControllerOptions, standing: Standing): Promise<void> {
+  const { client, log, signal } = options;
+  for (;;) {
+    const caches = await makeCaches(client, log, signal);
+    const installed = new AbortController();
+    const done = new AbortController();
+    const looking =
+      caches.machines === null ? kubevirtServed(client, done.signal).then((is) => is && installed.abort()) : Promise.resolve();
+    try {
+      await followCaches({ ...options, signal: AbortSignal.any([signal, installed.signal]) }, { caches, standing });
+    } catch (thrown) {
+      if (thrown !== installed.signal.reason) throw thrown;
+    } finally {
+      done.abort();
+      await looking;
+    }
+    if (signal.aborted || !installed.signal.aborted) return;
+    log.info({}, "KubeVirt is installed: its machines are followed from now on");
+  }
+}
+
+async function followCaches(
+  options: ControllerOptions,
+  { caches, standing }: { readonly caches: Caches; readonly standing: Standing },
+): Promise<void> {
   const { client, config, log, signal } = options;
-  const caches = await makeCaches(client, log, signal);
   standing.follows(caches);
   const all = Object.values(caches).filter((informer): informer is Informer<KubeObject> => informer !== null);
   const stop = new AbortController();

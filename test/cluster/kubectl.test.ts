@@ -77,7 +77,6 @@ const point: Omit<RestorePoint, "metadata"> = {
 };
 const pointStatus: RestorePoint["status"] = {
   conditions: [{ ...said, type: "Ready", status: "True", reason: "InRepository", message: "" }],
-  keptBy: "daily,weekly",
 };
 const restoring: RestoreRequest["status"] = {
   conditions: [
@@ -159,8 +158,8 @@ describe.skipIf(skipWithout("cluster"))("what kubectl shows of the custom resour
 
   test("restore points and restores", async () => {
     expect(await table("rp", "-n", "shop")).toEqual([
-      "NAME | MACHINE | TIME | LEVEL | CONSISTENCY | SIZE | READY | KEPT BY | HOLD | AGE",
-      "web1-20261121-021500-4k7m2x9a | web1 | 2026-11-21T02:15:00Z | Incremental | Filesystem | 40 GiB | True | daily,weekly | false | -",
+      "NAME | MACHINE | TIME | LEVEL | CONSISTENCY | SIZE | READY | HOLD | AGE",
+      "web1-20261121-021500-4k7m2x9a | web1 | 2026-11-21T02:15:00Z | Incremental | Filesystem | 40 GiB | True | false | -",
     ]);
     expect(await table("rr", "web1-undo", "-n", "shop")).toEqual([
       "NAME | TARGET | SUCCEEDED | REASON | PERCENT | POINT | AGE",

@@ -41,7 +41,7 @@ export async function makeFleet(
     kind: "ServiceAccount",
     metadata: { name: "default", namespace: name },
   }));
-  await plane.admin.apply([...named, ...accounts]);
+  await plane.admin.apply([...named, ...accounts, credentials]);
   const repository = await client.create<BackupRepository>(repositories, { metadata: { name: "main" }, spec: repositorySpec });
   const conditions = [condition("Ready", "Available"), condition("CatalogSynced", "Synced")];
   await client.patch(repositories, repository.metadata, { status: { conditions, observedGeneration: 1 } }, { subresource: "status" });
@@ -160,6 +160,13 @@ function condition(type: string, reason: string): object {
     lastTransitionTime: new Date().toISOString().replace(/\.\d+Z$/, "Z"),
   };
 }
+
+const credentials = {
+  apiVersion: "v1",
+  kind: "Secret",
+  metadata: { name: "main-s3", namespace: NAMESPACE },
+  stringData: { AWS_ACCESS_KEY_ID: "nobody", AWS_SECRET_ACCESS_KEY: "nothing" },
+};
 
 const repositorySpec = {
   s3: { endpoint: "http://127.0.0.1:9", region: "us-east-1", bucket: "backups", credentialsSecretRef: { name: "main-s3" } },

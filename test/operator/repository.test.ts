@@ -3,12 +3,12 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import type { BackupRepository } from "../../src/api/index.ts";
+import type { BackupPolicy, BackupRepository } from "../../src/api/index.ts";
 import { parseStoreUrl, type S3Location } from "../../src/objectstore/index.ts";
 import { S3ObjectStore } from "../../src/objectstore/s3/index.ts";
 import { formatKeyFile, Repository } from "../../src/repository/index.ts";
 import type { Repo } from "../acceptance/world.ts";
-import { ControlPlane } from "../cluster/index.ts";
+import { applyKubeVirt, ControlPlane } from "../cluster/index.ts";
 import { type S3Lab, skipWithout, startS3, tempDir } from "../lab/index.ts";
 import { NodeSimulator } from "../node/index.ts";
 import { scriptPod } from "../node/world.ts";
@@ -86,6 +86,27 @@ describe.skipIf(skipWithout("cluster", "s3"))("a repository of the operator", ()
     await store.close();
   });
 
+  test("whose Secrets are missing or lack an entry says so at once, and goes on when they are there", async () => {
+    const [credentials, keyOf, repository] = repositoryObjects("bare", place("bare"));
+    if (credentials === undefined || keyOf === undefined || repository === undefined) throw new Error("there are three objects");
+    const says = async (reason: string): Promise<Seen> =>
+      await conditionWhen(plane.admin, { kind: "bkrepo", name: "bare", type: "Ready" }, (condition) => condition.reason === reason);
+    await plane.admin.apply([repository]);
+    expect(await says("CredentialsMissing")).toMatchObject({
+      message: `there is no Secret bare-s3 in namespace ${NAMESPACE}: make it, or name another`,
+    });
+    await plane.admin.apply([{ ...credentials, stringData: { AWS_ACCESS_KEY_ID: "x" } }]);
+    await touch("bare", 2);
+    await expect
+      .poll(async () => (await says("CredentialsMissing")).message, { timeout: 30_000 })
+      .toBe(`the Secret bare-s3 in namespace ${NAMESPACE} has no AWS_SECRET_ACCESS_KEY: add what is missing`);
+    await plane.admin.apply([credentials]);
+    await touch("bare", 3);
+    expect(await says("KeyMissing")).toMatchObject({ status: "False", message: expect.stringContaining("no Secret bare-key") });
+    await plane.admin.apply([keyOf]);
+    expect(await ready("bare", "True")).toMatchObject({ reason: "Available" });
+  });
+
   test("that is gone or was replaced is never made anew, and nothing of its catalog is taken for the truth", async () => {
     await apply("lost", "lost");
     await ready("lost", "True");
@@ -139,6 +160,22 @@ describe.skipIf(skipWithout("cluster", "s3"))("a repository of the operator", ()
     await conditionWhen(plane.admin, { kind: "bkrepo", name: "fresh", type: "Ready" }, ({ status }) => status === "True");
     expect(await conditionWhen(plane.admin, at, () => true)).toEqual(before);
     expect(before).toMatchObject({ status: "Unknown", reason: "VirtualMachineNotFound" });
+  });
+
+  test("machines are followed once KubeVirt is installed, without another controller", { timeout: 240_000 }, async () => {
+    await applyKubeVirt(plane.admin);
+    const spec = { runStrategy: "Halted", template: { spec: { domain: { devices: {} } } } };
+    await plane.admin.apply([
+      { apiVersion: "kubevirt.io/v1", kind: "VirtualMachine", metadata: { name: "late", namespace: "default" }, spec },
+      {
+        apiVersion: "thinstream.dev/v1alpha1",
+        kind: "BackupPolicy",
+        metadata: { name: "all" },
+        spec: { namespaces: { selector: {} }, repositoryRef: { name: "fresh" } },
+      },
+    ]);
+    const matched = async (): Promise<number | undefined> => (await plane.admin.get<BackupPolicy>("bkpol", "all")).status?.matchedVMs;
+    await expect.poll(matched, { timeout: 180_000, interval: 1000 }).toBe(1);
   });
 
   function open(prefix: string): S3ObjectStore {

@@ -52,7 +52,6 @@ const spec = object(
 
 const status = object("What holds of the restore point now.", {
   ...statusHead(restorePointReasons, "Ready whether it can be restored, Verified whether its data was found whole"),
-  keptBy: optional(text("What of the policy's retention keeps it, such as daily,weekly; empty when the next retention forgets it.", 128)),
 });
 
 export const restorePoint = defineKind({
@@ -72,7 +71,6 @@ export const restorePoint = defineKind({
     { name: "Consistency", type: "string", jsonPath: ".spec.consistency", description: "How the guest was at rest." },
     { name: "Size", type: "string", jsonPath: ".spec.size", description: "Size of its disks." },
     conditionColumn("Ready", "Whether it can be restored."),
-    { name: "Kept by", type: "string", jsonPath: ".status.keptBy", description: "What of the retention keeps it." },
     { name: "Hold", type: "boolean", jsonPath: ".spec.hold", description: "Whether it stays in any case." },
     age,
     { ...conditionColumn("Verified", "Whether its data was found whole."), priority: 1 },

@@ -4,11 +4,12 @@ import { formatBytes } from "../../lib/bytes.ts";
 import { AgentChannel } from "../agents/agent-channel.ts";
 import { agentObjects } from "../agents/objects.ts";
 import type { ControllerContext, Reconcile } from "../context.ts";
-import { podState } from "../dispatch/pod-state.ts";
+import { isOverdue, podState } from "../dispatch/pod-state.ts";
 import { identityOf } from "../identity.ts";
 import { type Pod, repositories } from "../kinds.ts";
 import { conditionsAfter, type Say } from "../said.ts";
 import { forgetDeleted } from "./forget.ts";
+import { secretTrouble } from "./secrets.ts";
 import { type Catalog, syncCatalog } from "./sync.ts";
 import { troubleOf } from "./trouble.ts";
 
@@ -18,6 +19,8 @@ type Again = Awaited<ReturnType<Reconcile>>;
 const CATALOG_MS = 15 * 60_000;
 const START_MS = 5 * 60_000;
 const LOOK_MS = 2_000;
+/** milliseconds between two looks for a Secret that is missing: Secrets are not watched */
+const SECRET_MS = 15_000;
 
 /** Looks at repositories: whether they can be used, and what points they hold, by an agent that reads the catalog and serves it in pages. */
 export class RepositoryReconciler {
@@ -37,7 +40,8 @@ export class RepositoryReconciler {
   };
 
   async #catalog(repository: BackupRepository, signal: AbortSignal): Promise<Again> {
-    const [pod] = this.#context.agents.workers(identityOf(repository).uid, "catalog");
+    // One on a node that is gone only read: it does not keep another from it.
+    const pod = this.#context.agents.workers(identityOf(repository).uid, "catalog").find((one) => !isOverdue(one, this.#context.now()));
     // What is being taken away has had its say.
     if (pod?.metadata.deletionTimestamp !== undefined) return { againInMs: LOOK_MS };
     if (pod !== undefined) return await this.#look(repository, pod, signal);
@@ -57,10 +61,10 @@ export class RepositoryReconciler {
 
   async #begin(repository: BackupRepository, signal: AbortSignal): Promise<Again> {
     const { agents, config, now, pace } = this.#context;
-    const misplaced = this.#misplacedSecret(repository);
-    if (misplaced !== null) {
-      await this.#write(repository, { says: trouble("RepositoryRefused", misplaced, "CredentialsMissing"), kstatus: "Stalled" }, signal);
-      return undefined;
+    const lacking = await secretTrouble(this.#context, repository, signal);
+    if (lacking !== null) {
+      await this.#fail(repository, lacking, signal);
+      return { againInMs: SECRET_MS };
     }
     pace.allows(`catalog/${identityOf(repository).uid}`, 0);
     const deadline = new Date(now().getTime() + CATALOG_MS);
@@ -76,15 +80,6 @@ export class RepositoryReconciler {
   /** Names the pods of one repository apart; a controller that starts anew finds them by their labels. */
   #serial(): number {
     return 1 + (Math.floor(this.#context.now().getTime() / 1000) % 999_999);
-  }
-
-  /** A pod can only have Secrets of its own namespace. */
-  #misplacedSecret({ spec }: BackupRepository): string | null {
-    const { namespace } = this.#context.config;
-    const refs = [spec.s3.credentialsSecretRef, spec.encryption.keySecretRef, spec.maintenance.credentialsSecretRef];
-    const wrong = refs.find((ref) => ref?.namespace !== undefined && ref.namespace !== namespace);
-    if (wrong === undefined) return null;
-    return `the Secret ${wrong.name} must be in namespace ${namespace}, where the agents run: copy it there, and leave namespace out of the reference`;
   }
 
   async #look(repository: BackupRepository, pod: Pod, signal: AbortSignal): Promise<Again> {
@@ -190,16 +185,11 @@ const connecting: readonly Say[] = [
   { type: "CatalogSynced", status: "False", reason: "NotSyncedYet", message: "" },
 ];
 
-function trouble(reason: string, message: string, instead?: string): readonly Say[] {
+function trouble(reason: string, message: string): readonly Say[] {
   const { ready, reachable, key, synced } = troubleOf(reason);
   return [
-    { type: "Ready", status: "False", reason: instead ?? ready, message },
-    {
-      type: "Reachable",
-      ...reachable,
-      reason: reachable.status === "False" ? (instead ?? reachable.reason) : reachable.reason,
-      message: "",
-    },
+    { type: "Ready", status: "False", reason: ready, message },
+    { type: "Reachable", ...reachable, message: "" },
     { type: "KeyAvailable", ...key, message: "" },
     { type: "CatalogSynced", status: "False", reason: synced, message },
   ];

@@ -26,7 +26,15 @@ const broken = (reason: string): Trouble => ({
   stalls: true,
 });
 
-const TROUBLES: Partial<Record<FailureReason | "RepositoryReplaced", Trouble>> = {
+const TROUBLES: Partial<Record<FailureReason | "RepositoryReplaced" | "CredentialsMissing" | "KeyMissing", Trouble>> = {
+  CredentialsMissing: unreached("CredentialsMissing", true),
+  KeyMissing: {
+    ready: "KeyMissing",
+    reachable: { status: "Unknown", reason: "Connecting" },
+    key: { status: "False", reason: "KeyMissing" },
+    synced: "SyncFailed",
+    stalls: true,
+  },
   RepositoryReplaced: broken("RepositoryReplaced"),
   RepositoryUnreachable: unreached("EndpointUnreachable", false),
   RepositoryRefused: unreached("AccessDenied", true),
