@@ -242,7 +242,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("what cannot be done is sa
       },
     ]);
     await scene.expectEvent("BackupPolicy", "b-second", { reason: "OtherPolicy", namespace: "default" });
-    expect(await scene.events("BackupPolicy", "b-second", "default")).not.toContain("RunMade");
+    expect(await scene.events("BackupPolicy", "b-second", "default")).not.toContain("RunsMade");
   });
 
   test("what was wrong and is put right goes on by itself", async () => {
@@ -297,7 +297,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("what cannot be done is sa
     const named = [long("policy", 63), long("machine", 63)] as const;
     const spec = machine(named[1], { device: { disk: {} } });
     await scene.plane.admin.apply([spec, policy(named[0], { selector: { matchLabels: { app: named[1] } }, trigger: { manual: "now" } })]);
-    await scene.expectEvent("BackupPolicy", named[0], { reason: "RunMade", namespace: "default" });
+    await scene.expectEvent("BackupPolicy", named[0], { reason: "RunsMade", namespace: "default" });
     await expect(scene.plane.admin.apply([policy(long("policy", 64), {})])).rejects.toThrow(/63/);
   });
 });
