@@ -9,6 +9,32 @@ import { isDone } from "../said.ts";
 /** milliseconds after which a holder that does not get its volumes keeps nobody else waiting */
 const HOLDER_MS = 5 * 60_000;
 
+/** milliseconds within which the cache knows of an agent or a holder that was made */
+const CLAIM_MS = 30_000;
+
+/**
+ * Who begins on which machine: two runs of one that become ready at the same moment would both begin, before the cache knows of the first one's agent, and one
+ * would lose an attempt to the other's job. A controller that starts anew has nobody who is about to begin.
+ */
+export class Claims {
+  readonly #claims = new Map<string, { readonly run: VirtualMachineBackup; readonly at: number }>();
+
+  /** Whether the run may begin on its machine, which then is its own for a while, or until it is done. */
+  take({ caches, now }: Pick<ControllerContext, "caches" | "now">, run: VirtualMachineBackup): boolean {
+    const at = now().getTime();
+    const holds = (claim: { readonly run: VirtualMachineBackup; readonly at: number }): boolean => {
+      const known = caches.backups.lister.get(`${identityOf(claim.run).namespace}/${claim.run.metadata.name}`);
+      return at - claim.at < CLAIM_MS && known !== undefined && !isDone(known) && known.metadata.uid === claim.run.metadata.uid;
+    };
+    for (const [machine, claim] of this.#claims) if (!holds(claim)) this.#claims.delete(machine);
+    const machine = machineName(run);
+    const claim = this.#claims.get(machine);
+    if (claim !== undefined && claim.run.metadata.uid !== run.metadata.uid) return false;
+    this.#claims.set(machine, { run, at });
+    return true;
+  }
+}
+
 /** Why a run may not start yet; null where it may. @param node it would run on, where that is known */
 export function waitsForSlot(context: ControllerContext, run: VirtualMachineBackup, node: string | null): string | null {
   const { caches, config } = context;
@@ -51,7 +77,8 @@ function asRun(run: VirtualMachineBackup, node: string | null): Run {
   return { id, machine: machineName(run), policy: spec.policyRef?.name ?? null, node, repository: spec.repositoryRef.name, createdAt };
 }
 
-function machineName(run: VirtualMachineBackup): string {
+/** `<namespace>/<name>`, or `<node>:<domain>`. */
+export function machineName(run: VirtualMachineBackup): string {
   const { virtualMachine, libvirt } = run.spec.source;
   if (virtualMachine !== undefined) return `${identityOf(run).namespace}/${virtualMachine.name}`;
   return libvirt === undefined ? "" : `${libvirt.nodeName}:${libvirt.domain}`;

@@ -13,7 +13,7 @@ import { mustAbort } from "../plan/kubevirt/obstacles.ts";
 import { createMirror, mirror, mirrorRef } from "../catalog/mirror.ts";
 import { deadlineOf } from "../runs/attempt.ts";
 import type { Completion, Preparation, RunKind } from "../runs/run.ts";
-import { waitsForSlot } from "./admission.ts";
+import { Claims, machineName, waitsForSlot } from "./admission.ts";
 import { withCaptures } from "./captures.ts";
 import { keep, keptOf } from "./kept.ts";
 import { bitmapsAnnotation } from "./newest.ts";
@@ -41,6 +41,7 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
   readonly mayOverlap = true;
   readonly words = { busy: "BackingUp", action: "Backup", started: "BackupStarted", succeeded: "BackupSucceeded", failed: "BackupFailed" };
   readonly #context: ControllerContext;
+  readonly #claims = new Claims();
 
   constructor(context: ControllerContext) {
     this.#context = context;
@@ -60,6 +61,7 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     const { repository } = access;
     const decision = await this.#turnAndWork(run, signal);
     if (decision.kind !== "ready") return decision;
+    if (!this.#claims.take(this.#context, run)) return slotWait(`waits until another run of ${machineName(run)} that begins now ends`);
     const held = await this.#hold(run, decision, signal);
     if ("kind" in held) return held;
     const objects = await this.#objects(run, { attempt, repository, decision, held }, signal);
@@ -113,7 +115,7 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
 
   #turn(run: VirtualMachineBackup, node: string | null): (WorkDecision & { readonly kind: "wait" }) | null {
     const message = waitsForSlot(this.#context, run, node);
-    return message === null ? null : { kind: "wait", reason: "WaitingForSlot", message, againInMs: 15_000 };
+    return message === null ? null : slotWait(message);
   }
 
   /** Where the agent finds the disks: for a stopped machine, at a holder that has them. */
@@ -194,4 +196,13 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
 function nameInRepository(run: VirtualMachineBackup): string {
   const { virtualMachine, libvirt } = run.spec.source;
   return virtualMachine === undefined ? (libvirt?.domain ?? "") : `${identityOf(run).namespace}/${virtualMachine.name}`;
+}
+
+function slotWait(message: string): {
+  readonly kind: "wait";
+  readonly reason: "WaitingForSlot";
+  readonly message: string;
+  readonly againInMs: number;
+} {
+  return { kind: "wait", reason: "WaitingForSlot", message, againInMs: 15_000 };
 }
