@@ -48,6 +48,8 @@ const succeeded = record({
   disks: Type.Optional(Type.Array(disk)),
   /** catalog and forget: how many */
   points: Type.Optional(count),
+  /** what the progress counted to; absent where there was nothing to count */
+  totalBytes: Type.Optional(bytes),
   requests: Type.Optional(requests),
   /** what had no room: disks and warnings from the end, and the ends of texts (they end in …) */
   omitted: Type.Optional(record({ disks: count, warnings: count })),

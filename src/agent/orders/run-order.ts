@@ -66,7 +66,9 @@ export async function runOrder(request: OrderRequest): Promise<SucceededResult> 
       routes: { ...progressRoutes(board), ...ordered.routes },
     });
     try {
-      return await ordered.carryOut(channel);
+      const result = await ordered.carryOut(channel);
+      const { totalBytes } = board.progress;
+      return totalBytes === 0 ? result : { ...result, totalBytes };
     } finally {
       board.enter("Ended");
       await channel.close();

@@ -219,7 +219,11 @@ export class RunReconciler {
     const completion = await this.#kind.completed(run, result, signal);
     if (completion.kind === "failed") return await this.#attemptFailed(run, pod, { ...completion, at: this.#context.now() }, signal);
     if (completion.kind === "wait") return await this.#notYet(run, pod, completion, signal);
-    await this.#write(run, (latest) => succeeded(latest, { ...completion, at }, { now: this.#context.now() }), signal);
+    await this.#write(
+      run,
+      (latest) => succeeded(latest, { ...completion, at, totalBytes: result.totalBytes }, { now: this.#context.now() }),
+      signal,
+    );
     this.#say(
       run,
       completion.warnings.length > 0 ? "Warning" : "Normal",

@@ -87,14 +87,16 @@ export function succeeded(
     readonly status: object;
     readonly at: Date;
     readonly reason?: string;
+    /** what its progress counted to, of which nothing need have been recorded before its end */
+    readonly totalBytes?: number | undefined;
   },
   { now }: Moment,
 ): RunStatus {
   const warnings = end.warnings.slice(-20).map((warning) => cut(warning, 1024));
   const reason = end.reason ?? (warnings.length > 0 ? "CompletedWithWarnings" : "Completed");
   const status = withSucceeded(run, "True", { reason, message: end.message }, now);
-  const progress =
-    status.progress === undefined ? {} : { progress: { ...status.progress, percent: 100, doneBytes: status.progress.totalBytes } };
+  const { totalBytes = status.progress?.totalBytes } = end;
+  const progress = totalBytes === undefined ? {} : { progress: { percent: 100, doneBytes: totalBytes, totalBytes } };
   return withoutAgent({
     ...status,
     ...progress,
