@@ -9,6 +9,8 @@ export interface Unprotected {
   readonly message: string;
 }
 
+const MOST_NAMED = 5;
+
 interface Trouble {
   readonly reason: string;
   readonly note: string;
@@ -20,8 +22,12 @@ export function newTroubles(policy: BackupPolicy, [ready]: readonly Say[], unpro
   const found: Trouble[] = [];
   if (ready !== undefined && isTrouble(ready) && conditionOf(policy, "Ready")?.reason !== ready.reason)
     found.push({ reason: ready.reason, note: ready.message });
-  for (const one of unprotected.filter(({ reason }) => reason === "OtherPolicy"))
-    if (!before.has(nameOf(one))) found.push({ reason: one.reason, note: `${nameOf(one)}: ${one.message}` });
+  const [first, ...more] = unprotected.filter((one) => one.reason === "OtherPolicy" && !before.has(nameOf(one)));
+  // One event however many machines two policies share.
+  if (first !== undefined) {
+    const others = more.length === 0 ? "" : `; so it is for ${more.length} more: ${more.slice(0, MOST_NAMED).map(nameOf).join(", ")}`;
+    found.push({ reason: first.reason, note: `${nameOf(first)}: ${first.message}${others}${more.length > MOST_NAMED ? ", …" : ""}` });
+  }
   return found;
 }
 
