@@ -1,7 +1,7 @@
 import type { Logger } from "../lib/logger.ts";
 import { type ObjectStore, probeStore } from "../objectstore/index.ts";
-import { Repository, type RepositoryAccess, RepositoryError } from "../repository/index.ts";
-import { keyFileFrom, keyFileWarning, readKeyFile } from "./key-file.ts";
+import { KeyRing, Repository, type RepositoryAccess, RepositoryError } from "../repository/index.ts";
+import { type CredentialFlags, type CredentialPlace, credentialPlace, credentialWarning, withCredential } from "./credential.ts";
 import { openStore, type StoreLimits } from "./open-store.ts";
 import type { ExitCode } from "./exit-codes.ts";
 
@@ -19,16 +19,15 @@ export interface Outcome {
   readonly exitCode: ExitCode;
 }
 
-export interface RepositoryFlags {
+export interface RepositoryFlags extends CredentialFlags {
   readonly repo: string;
-  readonly keyFile?: string;
 }
 
 /** A repository to open. */
 export interface RepositoryPlace extends StoreLimits {
   readonly url: string;
   /** null: not encrypted */
-  readonly keyFile: string | null;
+  readonly credential: CredentialPlace | null;
   /** Whether an empty one is made where there is none. Default: no. */
   readonly initialize?: boolean;
 }
@@ -39,25 +38,44 @@ export async function withRepository<T>(
   context: Context,
   work: (repository: Repository) => Promise<T>,
 ): Promise<T> {
-  const path = keyFileFrom(flags.keyFile);
-  const warning = path === null ? null : await keyFileWarning(path).catch(() => null);
+  return await withRepositoryAt({ url: flags.repo, credential: await placeOf(flags, context) }, context, work);
+}
+
+/** As `withRepository`, for work on the keys themselves. */
+export async function withKeyRing<T>(flags: RepositoryFlags, context: Context, work: (ring: KeyRing) => Promise<T>): Promise<T> {
+  const place = await placeOf(flags, context);
+  return await withStore(flags.repo, context, async (store) => {
+    const ring = await withCredential(place, async (key) => await KeyRing.open({ store, key, signal: context.signal }));
+    try {
+      return await work(ring);
+    } finally {
+      ring.close();
+    }
+  });
+}
+
+async function placeOf(flags: RepositoryFlags, context: Context): Promise<CredentialPlace | null> {
+  const place = credentialPlace(flags);
+  const warning = place === null ? null : await credentialWarning(place).catch(() => null);
   if (warning !== null) context.log.warn({}, warning);
-  return await withRepositoryAt({ url: flags.repo, keyFile: path }, context, work);
+  return place;
 }
 
 /** As `withRepository`, where nobody looks after who else can read the key file. */
 export async function withRepositoryAt<T>(
-  { url, keyFile, initialize = false, ...limits }: RepositoryPlace,
+  { url, credential, initialize = false, ...limits }: RepositoryPlace,
   context: Context,
   work: (repository: Repository) => Promise<T>,
 ): Promise<T> {
-  const key = keyFile === null ? null : await readKeyFile(keyFile);
   return await withStore(
     url,
     context,
     async (store) => {
-      const access = { store, key, signal: context.signal };
-      return await work(await (initialize ? openOrMake(access) : Repository.open(access)));
+      const repository = await withCredential(credential, async (key) => {
+        const access = { store, key, signal: context.signal };
+        return await (initialize ? openOrMake(access) : Repository.open(access));
+      });
+      return await work(repository);
     },
     limits,
   );

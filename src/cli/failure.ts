@@ -64,11 +64,16 @@ const ofRepository: Readonly<Record<RepositoryErrorCode, FailureReason>> = {
   "read-back-failed": "RepositoryDamaged",
   damaged: "Internal",
   "point-damaged": "PointDamaged",
+  "rotation-lost": "Internal",
+  "rotation-unknown": "Internal",
+  "rotation-unfinished": "Internal",
   invalid: "Internal",
 };
 const ofFormat: Readonly<Record<FormatErrorCode, FailureReason>> = {
   damaged: "RepositoryDamaged",
+  tampered: "RepositoryDamaged",
   "wrong-key": "WrongKey",
+  "wrong-passphrase": "WrongKey",
   "newer-format": "RepositoryTooNew",
   invalid: "WrongKey",
 };

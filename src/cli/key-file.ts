@@ -1,32 +1,24 @@
 import { constants } from "node:fs";
-import { open, readFile, rm, stat } from "node:fs/promises";
+import { open, readFile, rm } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 
 import { errorText } from "../lib/errors.ts";
 import { formatKeyFile, parseKeyFile } from "../repository/index.ts";
 import { UsageError } from "./usage-error.ts";
 
-/** The key file that was named, by flag or environment; null for none. */
-export function keyFileFrom(flag: string | undefined): string | null {
-  const path = flag ?? process.env["THINSTREAM_KEY_FILE"];
-  return path === undefined || path === "" ? null : path;
-}
-
 /** @returns 32 bytes */
 export async function readKeyFile(path: string): Promise<Buffer> {
-  let content: string;
+  let content: Buffer;
   try {
-    content = await readFile(path, "utf8");
+    content = await readFile(path);
   } catch (cause) {
     throw new UsageError(`The key file ${path} cannot be read: ${errorText(cause)}`, { cause });
   }
-  return parseKeyFile(content);
-}
-
-/** A sentence when others than the owner can read the file, else null. */
-export async function keyFileWarning(path: string): Promise<string | null> {
-  const { mode } = await stat(path);
-  return (mode & 0o077) === 0 ? null : `The key file ${path} can be read by others; make it so with: chmod 600 ${path}`;
+  try {
+    return parseKeyFile(content.toString("utf8"));
+  } finally {
+    content.fill(0);
+  }
 }
 
 /** Reads the key file, or makes one with a new key that only its owner can read. `undo` removes it again if it was made here. */

@@ -6,6 +6,8 @@ import type { ControllerFlags } from "./commands/controller.ts";
 import type { BackupFlags } from "./commands/backup.ts";
 import type { ForgetFlags } from "./commands/forget.ts";
 import type { InitFlags } from "./commands/init.ts";
+import type { KeyAddFlags, KeyRemoveFlags } from "./commands/key.ts";
+import type { KeyRotateFlags } from "./commands/key-rotate.ts";
 import type { PointFlags } from "./commands/point-hold.ts";
 import type { PointsFlags, ShowFlags } from "./commands/points.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
@@ -24,6 +26,10 @@ const works = {
   forget: async () => (await import("./commands/forget.ts")).forget,
   hold: async () => (await import("./commands/hold.ts")).hold,
   init: async () => (await import("./commands/init.ts")).init,
+  keyAdd: async () => (await import("./commands/key.ts")).keyAdd,
+  keyList: async () => (await import("./commands/key.ts")).keyList,
+  keyRemove: async () => (await import("./commands/key.ts")).keyRemove,
+  keyRotate: async () => (await import("./commands/key-rotate.ts")).keyRotate,
   pointHold: async () => (await import("./commands/point-hold.ts")).pointHold,
   pointRelease: async () => (await import("./commands/point-hold.ts")).pointRelease,
   points: async () => (await import("./commands/points.ts")).points,
@@ -53,6 +59,7 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
   const addToPoint = withRepositoryFlags(adder(point, context, done));
   addToPoint<PointFlags>("hold", "keep them, whatever is forgotten and pruned", works.pointHold).argument("<point...>", "ids");
   addToPoint<PointFlags>("release", "take the hold off again", works.pointRelease).argument("<point...>", "ids");
+  addKey(withRepositoryFlags(adder(root.command("key").description("say who can open the repository").exitOverride(), context, done)));
   plain<AgentFlags>("agent", "carry out one work order of the operator (docs/operator.md)", works.agent)
     .requiredOption("--order <file>", "the work order")
     .requiredOption("--digest <digest>", "its SHA-256, as sha256:HEX")
@@ -83,9 +90,26 @@ function withRepositoryFlags(plain: Add): Add {
   return (name, description, work) => {
     const command = plain(name, description, work);
     command.requiredOption("--repo <url>", "file:///path or s3://bucket/prefix?endpoint=http://host:port&region=us-east-1");
-    command.option("--key-file <file>", "the repository's key; else THINSTREAM_KEY_FILE");
+    command.option("--key-file <file>", "the repository's key, or another that was let in; else THINSTREAM_KEY_FILE");
+    command.option("--passphrase-file <file>", "a passphrase that was let in; else THINSTREAM_PASSPHRASE_FILE");
     return command.option("--json", "one JSON document on standard output");
   };
+}
+
+function addKey(add: Add): void {
+  add<RepositoryFlags>("list", "every way into the repository, and what is wrong with it", works.keyList);
+  add<KeyAddFlags>("add", "let another passphrase or key file in", works.keyAdd)
+    .option("--new-passphrase-file <file>", "the passphrase, which the file must hold already")
+    .option("--new-key-file <file>", "the key file; made where it does not exist")
+    .option("--label <text>", "whose it is; lies in the bucket in the clear", "");
+  add<KeyRemoveFlags>("remove", "no longer let it in", works.keyRemove)
+    .argument("<slot>", "its id, as list shows it")
+    .option("--last-way-in", "also when after it only the repository key itself opens the repository");
+  add<KeyRotateFlags>("rotate", "put a new repository key in the place of the old one; no data is rewritten", works.keyRotate)
+    .option("--new-key-file <file>", "where the new key goes; must not exist")
+    .option("--new-passphrase-file <file>", "a passphrase that opens the repository then")
+    .option("--end-slots", "the passphrases and key files that were let in end with the old key; without this flag they stop a rotation")
+    .option("--finish", "only do what an earlier rotation has left undone");
 }
 
 function addForget(add: Add): void {
@@ -152,9 +176,9 @@ function addRestore(add: Add): void {
     .option("--name <name>", "with --define: the copy's name; default: the machine's with -restored");
 }
 
-/** Commander hands over positional arguments, then flags, then the command. A positional becomes the flag `point`. */
+/** Commander hands over positional arguments, then flags, then the command. A positional becomes the flag of its name. */
 function flagsOf(args: readonly unknown[]): unknown {
   const flags = args.at(-2) as object;
-  const positional = args.slice(0, -2);
-  return positional.length === 0 ? flags : { ...flags, point: positional[0] };
+  const names = (args.at(-1) as Command).registeredArguments.map((argument) => argument.name());
+  return { ...flags, ...Object.fromEntries(names.map((name, i) => [name, args[i]])) };
 }

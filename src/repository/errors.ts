@@ -11,6 +11,9 @@ export type RepositoryErrorCode =
   | "read-back-failed"
   | "damaged"
   | "point-damaged"
+  | "rotation-lost"
+  | "rotation-unknown"
+  | "rotation-unfinished"
   | "invalid";
 
 /** What a repository refuses or cannot do; damage of single objects comes as `FormatError` or `StoreError`. */

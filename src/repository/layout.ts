@@ -6,9 +6,24 @@ export const POINTS = "points/";
 export const FORGOTTEN = "forgotten/";
 export const HOLDS = "holds/";
 export const HEADS = "heads/";
+export const KEYS = "keys/";
+export const SLOTS = "slots/";
+
+export function slotAt(id: string): string {
+  return `${SLOTS}${id}`;
+}
+
+/** The id in `slots/<id>`; null for anything else. */
+export function parseSlotKey(key: string): string | null {
+  return /^slots\/([0-9a-f]{16})$/.exec(key)?.[1] ?? null;
+}
+
+export function rotationAt(number: number): string {
+  return `rotations/${String(number).padStart(4, "0")}`;
+}
 
 export function domainKeyAt(domain: string): string {
-  return `keys/${domain}`;
+  return `${KEYS}${domain}`;
 }
 
 /** Prefix of a domain's packs. */

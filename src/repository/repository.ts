@@ -1,23 +1,26 @@
 import { randomBytes } from "node:crypto";
 
-import { type ObjectStore, requireConditionalWrites, StoreError } from "../objectstore/index.ts";
+import { type ObjectStore, requireConditionalWrites } from "../objectstore/index.ts";
 import { Catalog } from "./catalog.ts";
 import { RepositoryError } from "./errors.ts";
-import { decodeConfig, encodeConfig, type RepositoryConfig } from "./format/config.ts";
-import { DocumentKind, FORMAT_VERSION } from "./format/constants.ts";
-import { openDocument, sealDocument } from "./format/document.ts";
-import { damaged, FormatError } from "./format/errors.ts";
-import { type DomainKeys, domainKeys, NO_KEY, repositoryKeys } from "./format/keys.ts";
-import { CONFIG, domainKeyAt, packsOf, POINTS } from "./layout.ts";
+import { openDomain } from "./domain-key.ts";
+import { type ConfigClaim, encodeConfig, parseConfig, type RepositoryConfig } from "./format/config.ts";
+import { FORMAT_VERSION } from "./format/constants.ts";
+import { FormatError } from "./format/errors.ts";
+import { type DomainKeys, NO_KEY } from "./format/keys.ts";
+import type { Credential } from "./keys/credential.ts";
+import { isTaken, RepositoryKey } from "./keys/repository-key.ts";
+import { writeSlot } from "./keys/slot-store.ts";
+import { CONFIG, POINTS, slotAt } from "./layout.ts";
+import { readConfig } from "./read-config.ts";
+import { hasAny } from "./try-get.ts";
 
 const DEFAULT_DOMAIN = "default";
-const MAX_CONFIG = 64 * 1024;
-const MAX_KEY_DOCUMENT = 4096;
 
 export interface RepositoryAccess {
   readonly store: ObjectStore;
-  /** 32 bytes, or null for a repository without encryption */
-  readonly key: Uint8Array | null;
+  /** What opens it; null for a repository without encryption. Not changed, and not kept. */
+  readonly key: Credential;
   readonly signal?: AbortSignal;
 }
 
@@ -38,37 +41,32 @@ export class Repository {
     this.catalog = new Catalog(store, domain.keys);
   }
 
-  /** Makes an empty repository in the store. Rejects `already-a-repository`. */
+  /** Makes an empty repository in the store. Rejects `already-a-repository`. For a passphrase or a key service it makes a key, and the slot for it. */
   static async init(access: RepositoryAccess): Promise<Repository> {
-    const { store, key } = access;
-    const created = (await store.now(access)).toISOString();
-    const config: RepositoryConfig = { version: FORMAT_VERSION, id: randomBytes(16), created, encrypted: key !== null };
+    const { store } = access;
     await requireNoLeftovers(access);
+    const id = randomBytes(16);
+    const { key, slot } = await firstKey(id, access);
     try {
-      await store.putIfAbsent(CONFIG, encodeConfig(config, key ?? NO_KEY), access);
-    } catch (cause) {
-      if (!(cause instanceof StoreError) || cause.code !== "already-exists") throw cause;
-      throw new RepositoryError("already-a-repository", `There is a repository at ${store.url} already`, {
-        cause,
-        hint: "Choose another prefix, or use the one that is there",
+      const created = (await store.now(access)).toISOString();
+      const bytes = encodeConfig({ version: FORMAT_VERSION, id, created, encrypted: key !== null }, key ?? NO_KEY);
+      await store.putIfAbsent(CONFIG, bytes, access).catch(async (cause: unknown) => {
+        if (!isTaken(cause)) throw cause;
+        if (slot !== null) await store.delete(slotAt(slot), access).catch(() => undefined);
+        throw new RepositoryError("already-a-repository", `There is a repository at ${store.url} already`, {
+          cause,
+          hint: "Choose another prefix, or use the one that is there",
+        });
       });
+      return await Repository.#withDomain(parseConfig(bytes), { ...access, key });
+    } finally {
+      key?.fill(0);
     }
-    return await Repository.#withDomain(config, access);
   }
 
-  /** Opens a repository. Rejects `not-a-repository`, and with a `FormatError` for a wrong key, damage or a newer format. */
+  /** Opens a repository. Rejects `not-a-repository`, and with a `FormatError` for a wrong key or passphrase, damage or a newer format. */
   static async open(access: RepositoryAccess): Promise<Repository> {
-    let bytes: Uint8Array;
-    try {
-      bytes = await access.store.get(CONFIG, { ...access, maxBytes: MAX_CONFIG });
-    } catch (cause) {
-      if (!(cause instanceof StoreError) || cause.code !== "not-found") throw cause;
-      throw new RepositoryError("not-a-repository", `There is no repository at ${access.store.url}`, {
-        cause,
-        hint: "Make one with `thinstream init`, or correct the URL",
-      });
-    }
-    return await Repository.#withDomain(decodeConfig(bytes, access.key), access);
+    return await Repository.#withDomain(await readConfig(access.store, access), access);
   }
 
   /** Rejects `no-conditional-writes` of a store that would let one backup overwrite another's point (FORMAT.md §9). */
@@ -76,58 +74,31 @@ export class Repository {
     await requireConditionalWrites(this.store, { signal });
   }
 
-  static async #withDomain(config: RepositoryConfig, access: RepositoryAccess): Promise<Repository> {
-    const id = repositoryKeys(access.key ?? NO_KEY, config.id).domainId(DEFAULT_DOMAIN);
-    const key = config.encrypted ? await domainKey(id, config, access) : NO_KEY;
-    return new Repository(access.store, config, { id, keys: domainKeys(key, config.id, config.encrypted) });
+  static async #withDomain(claim: ConfigClaim, access: RepositoryAccess): Promise<Repository> {
+    const key = await RepositoryKey.find(claim, access.key, access);
+    try {
+      return new Repository(access.store, key.config, await openDomain(DEFAULT_DOMAIN, key, access));
+    } finally {
+      key.wipe();
+    }
   }
 }
 
-/** Reads the domain's key, or makes it: of two who make it at once one wins, and both use the winner's. */
-async function domainKey(id: string, config: RepositoryConfig, access: RepositoryAccess): Promise<Buffer> {
-  const at = domainKeyAt(id);
-  const seal = { kind: DocumentKind.domainKey, key: repositoryKeys(access.key ?? NO_KEY, config.id).document, at, encrypted: true };
-  const found = await tryGet(at, access);
-  if (found === null) {
-    await requireUnused(id, at, access);
-    await access.store.putIfAbsent(at, sealDocument(randomBytes(32), seal), access).catch((thrown: unknown) => {
-      if (!(thrown instanceof StoreError) || thrown.code !== "already-exists") throw thrown;
-    });
-  }
-  const key = openDocument(found ?? (await access.store.get(at, { ...access, maxBytes: MAX_KEY_DOCUMENT })), seal);
-  if (key.length !== 32) throw damaged(`${at} does not hold a key`);
-  return key;
+/** The key of a new repository, to be overwritten: the one that was given, or one that only a slot has. */
+async function firstKey(repositoryId: Uint8Array, access: RepositoryAccess): Promise<{ key: Buffer | null; slot: string | null }> {
+  const { key: credential } = access;
+  if (credential === null) return { key: null, slot: null };
+  if (credential instanceof Uint8Array) return { key: Buffer.from(credential), slot: null };
+  const key = randomBytes(32);
+  // Before the config: a repository is never without its way in.
+  const slot = await writeSlot({ ...access, repositoryId }, { credential, label: "init", key });
+  return { key, slot };
 }
 
 /** Points without a config were of a repository that lost it: a new one would hide them for ever. */
-async function requireNoLeftovers(access: RepositoryAccess): Promise<void> {
-  if (!(await hasAny(POINTS, access)) || (await hasAny(CONFIG, access))) return;
-  throw new FormatError("damaged", `There are restore points at ${access.store.url}, but their repository's ${CONFIG} is missing`, {
+async function requireNoLeftovers({ store, signal }: RepositoryAccess): Promise<void> {
+  if (!(await hasAny(store, POINTS, signal)) || (await hasAny(store, CONFIG, signal))) return;
+  throw new FormatError("damaged", `There are restore points at ${store.url}, but their repository's ${CONFIG} is missing`, {
     hint: "Bring the object back from a copy or an older version of the bucket, or choose another prefix",
   });
-}
-
-/** A new key for a domain that has data would hide that the data can no longer be read. */
-async function requireUnused(domain: string, at: string, access: RepositoryAccess): Promise<void> {
-  const { store } = access;
-  if (!(await hasAny(packsOf(domain), access))) return;
-  throw new FormatError("damaged", `${at} is missing from ${store.url}: without it nothing in the repository can be read`, {
-    hint: "Bring the object back from a copy or an older version of the bucket",
-  });
-}
-
-async function hasAny(prefix: string, { store, signal }: RepositoryAccess): Promise<boolean> {
-  const listing = store.list(prefix, signal === undefined ? {} : { signal })[Symbol.asyncIterator]();
-  const first = await listing.next();
-  await listing.return?.();
-  return first.done !== true;
-}
-
-async function tryGet(at: string, access: RepositoryAccess): Promise<Uint8Array | null> {
-  try {
-    return await access.store.get(at, { ...access, maxBytes: MAX_KEY_DOCUMENT });
-  } catch (thrown) {
-    if (thrown instanceof StoreError && thrown.code === "not-found") return null;
-    throw thrown;
-  }
 }

@@ -58,7 +58,9 @@ async function carryOut(flags: AgentFlags, context: Context): Promise<AgentResul
     const { readWorkOrder, runOrder } = await orders();
     const order = await readWorkOrder(flags.order, flags.digest);
     sayWhat(order, log);
-    const { repository, uploadBytesPerSecond: uploadRate } = order;
+    const { uploadBytesPerSecond: uploadRate } = order;
+    const { url, keyFile } = order.repository;
+    const credential = keyFile === null ? null : ({ kind: "key", path: keyFile } as const);
     const result = await runOrder({
       order,
       directory: dirname(flags.order),
@@ -67,7 +69,7 @@ async function carryOut(flags: AgentFlags, context: Context): Promise<AgentResul
       signal,
       log,
       withRepository: async (work, { initialize, signal: whole }) =>
-        await withRepositoryAt({ ...repository, uploadRate, initialize, onCounting }, { ...context, signal: whole }, work),
+        await withRepositoryAt({ url, credential, uploadRate, initialize, onCounting }, { ...context, signal: whole }, work),
       restore: restoreByOrder,
       onStep: stepHook(signal),
       servingMs: servingMs(),

@@ -13,6 +13,12 @@ export function derive(key: Uint8Array, salt: Uint8Array, info: string): Buffer 
   return Buffer.from(hkdfSync("sha256", key, salt, text.encode(info), KEY_LENGTH));
 }
 
+/** 16 hex digits that tell one key from another. @param repositoryId 16 bytes */
+export function keyIdOf(key: Uint8Array, repositoryId: Uint8Array): string {
+  requireKey(key);
+  return derive(key, repositoryId, "thinstream/1/key-id").toString("hex", 0, 8);
+}
+
 /** What is derived from the repository key. */
 export interface RepositoryKeys {
   readonly keyId: string;
@@ -26,7 +32,7 @@ export interface RepositoryKeys {
 export function repositoryKeys(key: Uint8Array, repositoryId: Uint8Array): RepositoryKeys {
   requireKey(key);
   return {
-    keyId: derive(key, repositoryId, "thinstream/1/key-id").toString("hex", 0, 8),
+    keyId: keyIdOf(key, repositoryId),
     config: derive(key, repositoryId, "thinstream/1/config"),
     document: derive(key, repositoryId, "thinstream/1/document"),
     domainId: (name) => derive(key, repositoryId, `thinstream/1/domain/${name}`).toString("hex", 0, 4),
