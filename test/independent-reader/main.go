@@ -1,9 +1,9 @@
 // A reader of Thinstream repositories that knows src/repository/format/FORMAT.md and nothing else: the proof that the page suffices.
 //
-//	reader [-key FILE] DIRECTORY points                     one line of JSON for each point
-//	reader [-key FILE] DIRECTORY restore POINT DISK FILE    one disk, raw
-//	reader [-key FILE] DIRECTORY capture POINT NAME FILE
-//	reader [-key FILE] DIRECTORY check                      every frame of every pack, by the packs' tables
+//	reader [-key FILE | -passphrase FILE] DIRECTORY points                     one line of JSON for each point
+//	reader [-key FILE | -passphrase FILE] DIRECTORY restore POINT DISK FILE    one disk, raw
+//	reader [-key FILE | -passphrase FILE] DIRECTORY capture POINT NAME FILE
+//	reader [-key FILE | -passphrase FILE] DIRECTORY check                      every frame of every pack, by the packs' tables
 //
 // It ends with 0, or says what is wrong and ends with 1. FILE must not be there yet, and is not there after an error.
 package main
@@ -17,19 +17,21 @@ import (
 )
 
 func main() {
-	keyFile := flag.String("key", "", "the key file of an encrypted repository")
+	var with Credential
+	flag.StringVar(&with.keyFile, "key", "", "the key file of an encrypted repository, or one that a slot is for")
+	flag.StringVar(&with.passphraseFile, "passphrase", "", "a file with a passphrase that a slot is for")
 	flag.Parse()
-	if err := run(*keyFile, flag.Args()); err != nil {
+	if err := run(with, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "reader:", err)
 		os.Exit(1)
 	}
 }
 
-func run(keyFile string, args []string) error {
+func run(with Credential, args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: reader [-key FILE] DIRECTORY points | check | restore POINT DISK FILE | capture POINT NAME FILE")
+		return errors.New("usage: reader [-key FILE | -passphrase FILE] DIRECTORY points | check | restore POINT DISK FILE | capture POINT NAME FILE")
 	}
-	repository, err := Open(args[0], keyFile)
+	repository, err := Open(args[0], with)
 	if err != nil {
 		return err
 	}

@@ -19,8 +19,9 @@ export class IndependentReader {
   #files = 0;
 
   /** @param keyFile null: none is given */
-  constructor(directory: string, keyFile: string | null) {
-    this.#before = [...(keyFile === null ? [] : ["-key", keyFile]), directory];
+  constructor(directory: string, keyFile: string | null, { passphraseFile = "" }: { readonly passphraseFile?: string } = {}) {
+    const passphrase = passphraseFile === "" ? [] : ["-passphrase", passphraseFile];
+    this.#before = [...(keyFile === null ? [] : ["-key", keyFile]), ...passphrase, directory];
   }
 
   async points(): Promise<ListedPoint[]> {

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -60,8 +58,8 @@ func (r *Repository) read(at string, limit int64) ([]byte, error) {
 	return data, err
 }
 
-// Open reads `config` (§3) and every domain key. Without encryption keyFile is empty.
-func Open(dir, keyFile string) (*Repository, error) {
+// Open reads `config` (§3) and every domain key. Without encryption nothing is given with it.
+func Open(dir string, with Credential) (*Repository, error) {
 	r := &Repository{dir: dir}
 	data, err := r.read("config", 64<<10)
 	if err != nil {
@@ -80,72 +78,38 @@ func Open(dir, keyFile string) (*Repository, error) {
 	if r.id, err = hex.DecodeString(c.ID); err != nil || len(r.id) != 16 {
 		return nil, fmt.Errorf("config is damaged: the id %q", c.ID)
 	}
-	key, err := r.repositoryKey(c, keyFile)
+	keys, err := r.repositoryKeys(c, with)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMAC(data, c.MAC, derive(key, r.id, "thinstream/1/config")); err != nil {
+	if err := checkMAC(data, c.MAC, derive(keys[len(keys)-1], r.id, "thinstream/1/config")); err != nil {
 		return nil, err
 	}
-	return r, r.openDomains(key)
-}
-
-func (r *Repository) repositoryKey(c config, keyFile string) ([]byte, error) {
-	switch {
-	case c.Encryption.Mode == "none" && keyFile == "":
-		return make([]byte, 32), nil
-	case c.Encryption.Mode == "none":
-		return nil, errors.New("config: the repository is not encrypted, and a key was given: refused")
-	case c.Encryption.Mode != "aes-256-gcm":
-		return nil, fmt.Errorf("config: unknown encryption %q", c.Encryption.Mode)
-	case keyFile == "":
-		return nil, errors.New("the repository is encrypted: give its key file with -key")
-	}
-	r.encrypted = true
-	line, err := os.ReadFile(keyFile)
-	if err != nil {
-		return nil, err
-	}
-	words := strings.Fields(string(line))
-	if len(words) != 3 || words[0] != "thinstream-key-1" {
-		return nil, fmt.Errorf("%s is no key file", keyFile)
-	}
-	key, err := hex.DecodeString(words[1])
-	sum := sha256.Sum256(key)
-	if err != nil || len(key) != 32 || words[2] != hex.EncodeToString(sum[:4]) {
-		return nil, fmt.Errorf("%s is mistyped: its checksum is wrong", keyFile)
-	}
-	if hex.EncodeToString(derive(key, r.id, "thinstream/1/key-id")[:8]) != c.Encryption.KeyID {
-		return nil, fmt.Errorf("%s is the key of another repository", keyFile)
-	}
-	return key, nil
+	return r, r.openDomains(keys)
 }
 
 // checkMAC covers every field there is, those this reader does not know as well.
 func checkMAC(data []byte, wanted string, key []byte) error {
-	var object map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	if err := decoder.Decode(&object); err != nil {
+	object, err := parseObject(data)
+	if err != nil {
 		return err
 	}
 	delete(object, "mac")
-	var canonical bytes.Buffer
-	encoder := json.NewEncoder(&canonical) // writes maps with their keys sorted
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(object); err != nil {
+	text, err := canonical(object)
+	if err != nil {
 		return err
 	}
-	mac := authenticate(key, bytes.TrimSuffix(canonical.Bytes(), []byte("\n")))
+	mac := authenticate(key, text)
 	if !hmac.Equal([]byte(hex.EncodeToString(mac)), []byte(wanted)) {
 		return errors.New("config is damaged or was changed: its mac is wrong")
 	}
 	return nil
 }
 
-func (r *Repository) openDomains(key []byte) error {
+// openDomains tries the newest key first: a rotation may have left a domain key under an earlier one.
+func (r *Repository) openDomains(keys [][]byte) error {
 	if !r.encrypted {
-		r.domains = []*Domain{r.domain(hex.EncodeToString(derive(key, r.id, "thinstream/1/domain/default")[:4]), key)}
+		r.domains = []*Domain{r.domain(hex.EncodeToString(derive(keys[0], r.id, "thinstream/1/domain/default")[:4]), keys[0])}
 		return nil
 	}
 	names, err := r.list("keys")
@@ -153,16 +117,25 @@ func (r *Repository) openDomains(key []byte) error {
 		return err
 	}
 	for _, name := range names {
-		wrapped, err := r.openDocument("keys/"+name, 1, derive(key, r.id, "thinstream/1/document"))
+		wrapped, err := r.openDomainKey("keys/"+name, keys)
 		if err != nil {
 			return err
-		}
-		if len(wrapped) != 32 {
-			return fmt.Errorf("keys/%s is damaged: %d bytes of key", name, len(wrapped))
 		}
 		r.domains = append(r.domains, r.domain(name, wrapped))
 	}
 	return nil
+}
+
+func (r *Repository) openDomainKey(at string, keys [][]byte) (wrapped []byte, err error) {
+	for _, key := range keys {
+		if wrapped, err = r.openDocument(at, 1, derive(key, r.id, "thinstream/1/document")); err == nil {
+			break
+		}
+	}
+	if err == nil && len(wrapped) != 32 {
+		err = fmt.Errorf("%s is damaged: %d bytes of key", at, len(wrapped))
+	}
+	return wrapped, err
 }
 
 func (r *Repository) domain(name string, key []byte) *Domain {

@@ -4,8 +4,8 @@ import { join, relative } from "node:path";
 import { expect, test } from "vitest";
 
 import { MemoryObjectStore } from "../../src/objectstore/memory/index.ts";
-import { checkRepository, readCapture, Repository } from "../../src/repository/index.ts";
-import { KEY, restore, take } from "./harness.ts";
+import { checkRepository, Passphrase, readCapture, Repository } from "../../src/repository/index.ts";
+import { GOLDEN_FILE, GOLDEN_NEW, GOLDEN_WORDS, KEY, restore, take } from "./harness.ts";
 import { MemoryDisk } from "./memory-disk.ts";
 
 const root = join(import.meta.dirname, "golden");
@@ -46,6 +46,19 @@ test.each([
   const disk = new MemoryDisk("vda", 4 * 65_536);
   disk.write(0, Buffer.from("more"));
   expect(await take(repository, [disk])).toMatchObject({ seq: 4, parent: points[2]?.id });
+});
+
+test("v1-rotated, whose key was replaced by the first version that does so, opens in each of its ways and not with the old key", async () => {
+  const store = await load("v1-rotated");
+  const expected = JSON.parse(readFileSync(join(root, "v1-rotated.json"), "utf8")) as readonly Expected[];
+  for (const key of [GOLDEN_NEW, GOLDEN_FILE, new Passphrase(Buffer.from(GOLDEN_WORDS))]) {
+    const repository = await Repository.open({ store, key });
+    const { points } = await repository.catalog.list();
+    expect(points.map(({ id }) => id)).toEqual(expected.map(({ id }) => id));
+    for (const [i, point] of points.entries()) expect(sha256(await restore(repository, point, "vda")), point.id).toBe(expected[i]?.disk);
+  }
+  await expect(Repository.open({ store, key: KEY })).rejects.toMatchObject({ code: "wrong-key" });
+  expect(await take(await Repository.open({ store, key: GOLDEN_FILE }), [new MemoryDisk("vda", 65_536)])).toMatchObject({ seq: 3 });
 });
 
 test("the golden repositories stay small", () => {

@@ -4,6 +4,10 @@ import { BackupSession, Codec, ImageReader, type ImageTarget, imageOf, type Poin
 import type { MemoryDisk } from "./memory-disk.ts";
 
 export const KEY: Buffer = Buffer.alloc(32, 7);
+/** What opens the golden repository whose key was replaced; `KEY` did before. */
+export const GOLDEN_NEW: Buffer = Buffer.alloc(32, 17);
+export const GOLDEN_FILE: Buffer = Buffer.alloc(32, 18);
+export const GOLDEN_WORDS = "golden words for the safe";
 const never = new AbortController().signal;
 
 export async function newRepository(store: ObjectStore = new MemoryObjectStore(), key: Buffer | null = KEY): Promise<Repository> {

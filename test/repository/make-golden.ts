@@ -1,5 +1,5 @@
 /**
- * Makes the golden repositories anew: `node test/repository/make-golden.ts`. Only for a new format version, into a new folder:
+ * Makes golden repositories: `node test/repository/make-golden.ts NAME…`. Only for what is new in the format, into a new folder:
  * what is there already must be readable for ever.
  */
 import { createHash } from "node:crypto";
@@ -7,8 +7,9 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 import { MemoryObjectStore } from "../../src/objectstore/memory/index.ts";
-import { Codec } from "../../src/repository/index.ts";
-import { KEY, newRepository, take } from "./harness.ts";
+import { Codec, Passphrase, Repository } from "../../src/repository/index.ts";
+import { GOLDEN_FILE, GOLDEN_NEW, GOLDEN_WORDS, KEY, newRepository, take } from "./harness.ts";
+import { withRing } from "./keys/rings.ts";
 import { MemoryDisk } from "./memory-disk.ts";
 
 const MiB = 1024 * 1024;
@@ -40,6 +41,28 @@ async function make(name: string, key: Buffer | null): Promise<void> {
     }
     disk.write(disk.size - 4096, noise(`end ${codec}`, 4096));
   }
+  await save(name, store, expected);
+}
+
+/** One point before the key was replaced and one after; three ways in. */
+async function makeRotated(name: string): Promise<void> {
+  const store = new MemoryObjectStore();
+  const disk = new MemoryDisk("vda", MiB);
+  disk.write(8192, noise("rotated", 12_000));
+  const expected: unknown[] = [];
+  for (const key of [KEY, GOLDEN_NEW]) {
+    const point = await take(await (key === KEY ? newRepository(store) : Repository.open({ store, key })), [disk]);
+    expected.push({ id: point.id, disk: sha256(disk.bytes) });
+    disk.checkpoint();
+    disk.write(disk.size - 4096, noise("after", 4096));
+    const slot = { credential: new Passphrase(Buffer.from(GOLDEN_WORDS)), label: "the safe" };
+    if (key === KEY) await withRing({ store, key }, async (ring) => await ring.rotate({ key: GOLDEN_NEW, slot }));
+  }
+  await withRing({ store, key: GOLDEN_NEW }, async (ring) => await ring.add(GOLDEN_FILE, "alice"));
+  await save(name, store, expected);
+}
+
+async function save(name: string, store: MemoryObjectStore, expected: readonly unknown[]): Promise<void> {
   for await (const { key: at } of store.list("")) {
     const path = join(root, name, at);
     await mkdir(dirname(path), { recursive: true });
@@ -48,5 +71,9 @@ async function make(name: string, key: Buffer | null): Promise<void> {
   await writeFile(join(root, `${name}.json`), `${JSON.stringify(expected, null, 2)}\n`);
 }
 
-await make("v1-encrypted", KEY);
-await make("v1-plain", null);
+const makers: Readonly<Record<string, (name: string) => Promise<void>>> = {
+  "v1-encrypted": async (name) => await make(name, KEY),
+  "v1-plain": async (name) => await make(name, null),
+  "v1-rotated": makeRotated,
+};
+for (const name of process.argv.slice(2)) await makers[name]?.(name);
