@@ -11,6 +11,8 @@ import { decodePoint, encodePoint, type PointRecord } from "./format/point.ts";
 import { FORGOTTEN, forgottenAt, headAt, HEADS, parsePointId, parsePointKey, pointAt, pointId, POINTS, unknownPoint } from "./layout.ts";
 
 const PARALLEL_READS = 32;
+/** Points read before they are handed on. */
+const PAGE = 256;
 /** How far back a backup looks for a point to stand on when the newest ones are forgotten. */
 const LOOK_BACK = 64;
 
@@ -55,16 +57,33 @@ export class Catalog {
 
   /** All points, or those of one VM. Costs one list per kind and one read per point. */
   async list(options: { readonly vm?: string; readonly signal?: AbortSignal } = {}): Promise<CatalogListing> {
+    const all: { points: PointRecord[]; unreadable: UnreadablePoint[]; held: ReadonlySet<string> } = {
+      points: [],
+      unreadable: [],
+      held: new Set(),
+    };
+    for await (const { points, unreadable, held } of this.pages(options)) {
+      all.points.push(...points);
+      all.unreadable.push(...unreadable);
+      all.held = held;
+    }
+    return { ...all, points: oldestFirst(all.points) };
+  }
+
+  /** The same a few hundred at a time as they are read, machine by machine and each machine's oldest first. There is one page at least, and each tells of all holds. */
+  async *pages(options: { readonly vm?: string; readonly signal?: AbortSignal } = {}): AsyncGenerator<CatalogListing, void, undefined> {
     const machine = options.vm === undefined ? {} : { vmId: vmId(this.#keys, options.vm) };
     const suffix = machine.vmId === undefined ? "" : `${machine.vmId}/`;
     const forgotten = new Set<string>();
     for await (const { key } of this.#store.list(FORGOTTEN + suffix, options)) forgotten.add(key.slice(FORGOTTEN.length));
+    const held = await this.#holds.list({ ...machine, ...options });
     const keys: string[] = [];
     for await (const { key } of this.#store.list(POINTS + suffix, options)) if (!forgotten.has(key.slice(POINTS.length))) keys.push(key);
-    const read = await mapConcurrently(keys, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
-    const points = oldestFirst(read.filter((one) => "seq" in one));
-    const held = await this.#holds.list({ ...machine, ...options });
-    return { points, unreadable: read.filter((one) => "error" in one), held };
+    for (let at = 0; at === 0 || at < keys.length; at += PAGE) {
+      const page = keys.slice(at, at + PAGE);
+      const read = await mapConcurrently(page, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
+      yield { points: read.filter((one) => "seq" in one), unreadable: read.filter((one) => "error" in one), held };
+    }
   }
 
   /** Ids of points that were committed, not forgotten, and are no longer there: a number is never left out, and a point is never removed. */
