@@ -42,6 +42,8 @@ export interface Lineage {
 
 /** What lies at the place of a point: damage keeps its number taken, and is nothing to stand on. */
 type Probe = PointRecord | "damaged" | null;
+/** The same, where a place that prune has emptied is told from one that was never taken: a number is never used twice. */
+type Taken = Probe | "removed";
 
 /** The restore points of one domain, FORMAT.md §8 and §9. */
 export class Catalog {
@@ -86,15 +88,11 @@ export class Catalog {
     }
   }
 
-  /** Ids of points that were committed, not forgotten, and are no longer there: a number is never left out, and a point is never removed. */
+  /** Ids of points that were committed, not forgotten, and are no longer there: a number is never left out, and a point is never removed before it was forgotten. */
   async missing(signal: AbortSignal): Promise<string[]> {
-    const there = new Map<string, Set<number>>();
-    const last = new Map<string, number>();
     // The heads first: what is committed meanwhile is then in the list and not in them.
-    for await (const { key } of this.#store.list(HEADS, { signal })) {
-      const vm = key.slice(HEADS.length);
-      last.set(vm, await this.#head(vm, signal));
-    }
+    const last = new Map(await this.heads(signal));
+    const there = new Map<string, Set<number>>();
     for (const prefix of [POINTS, FORGOTTEN]) {
       for await (const { key } of this.#store.list(prefix, { signal })) {
         const place = parsePointKey(key);
@@ -104,6 +102,14 @@ export class Catalog {
       }
     }
     return [...last].flatMap(([vm, newest]) => missingBelow(newest, there.get(vm)).map((seq) => pointId(vm, seq)));
+  }
+
+  /** The hints of all machines, by VM id: numbers of points that were committed. */
+  async heads(signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
+    const vms: string[] = [];
+    for await (const { key } of this.#store.list(HEADS, { signal })) vms.push(key.slice(HEADS.length));
+    const seqs = await mapConcurrently(vms, PARALLEL_READS, async (vm) => await this.#head(vm, signal));
+    return new Map(vms.map((vm, i) => [vm, seqs[i] ?? 0]));
   }
 
   /** One point by id, forgotten or not. Rejects `point-unknown`. */
@@ -130,11 +136,11 @@ export class Catalog {
     const asOf = await this.#store.now(options);
     const head = await this.#head(id, options.signal);
     let seq = head;
-    const newer = new Map<number, Probe>();
+    const newer = new Map<number, Taken>();
     for (
-      let found = await this.#probe(id, seq + 1, options.signal);
+      let found = await this.#taken(id, seq + 1, options.signal);
       found !== null;
-      found = await this.#probe(id, seq + 1, options.signal)
+      found = await this.#taken(id, seq + 1, options.signal)
     ) {
       seq++;
       newer.set(seq, found);
@@ -142,7 +148,7 @@ export class Catalog {
     const points: PointRecord[] = [];
     for (let back = seq; back > Math.max(0, seq - LOOK_BACK) && points.length < options.depth; back--) {
       const point = newer.get(back) ?? (await this.#probe(id, back, options.signal));
-      if (point === null || point === "damaged" || (await this.#isForgotten(id, back, options.signal))) continue;
+      if (point === null || typeof point === "string" || (await this.#isForgotten(id, back, options.signal))) continue;
       if (point.vm.name !== vm) throw damaged(`The VMs ${vm} and ${point.vm.name} share the id ${id}`);
       points.push(point);
     }
@@ -184,9 +190,10 @@ export class Catalog {
     return await this.#holds.has(id, signal);
   }
 
-  /** Rejects `point-unknown`, and `point-held` while the point is held. A damaged point may be forgotten like any other. */
+  /** Rejects `point-unknown`, and `point-held` while the point is held. A damaged point may be forgotten like any other, and one that was lost. */
   async requireForgettable(id: string, signal?: AbortSignal): Promise<void> {
-    await this.#requireThere(id, signal);
+    const { vmId: vm, seq } = parsePointId(id);
+    if (seq > (await this.#head(vm, signal))) await this.#requireThere(id, signal);
     if (!(await this.#holds.has(id, signal))) return;
     throw new RepositoryError("point-held", `The restore point ${id} is held and was not forgotten`, {
       hint: "`thinstream point release` lets go of it",
@@ -256,6 +263,11 @@ export class Catalog {
     });
   }
 
+  async #taken(vm: string, seq: number, signal?: AbortSignal): Promise<Taken> {
+    const found = await this.#probe(vm, seq, signal);
+    return found === null && (await this.#isForgotten(vm, seq, signal)) ? "removed" : found;
+  }
+
   async #head(vm: string, signal?: AbortSignal): Promise<number> {
     const at = headAt(vm);
     try {
@@ -295,7 +307,8 @@ export class Catalog {
   }
 }
 
-function missingBelow(newest: number, there: ReadonlySet<number> = new Set()): number[] {
+/** Numbers from 1 on that are not there. */
+export function missingBelow(newest: number, there: ReadonlySet<number> = new Set()): number[] {
   const missing: number[] = [];
   for (let seq = 1; seq <= newest; seq++) if (!there.has(seq)) missing.push(seq);
   return missing;
