@@ -3,7 +3,7 @@ import type { Repository } from "../repository.ts";
 import { type MarkPlace, Marks } from "./marks.ts";
 import { reach, type Reached } from "./reach.ts";
 import { findRoots, type Roots } from "./roots.ts";
-import { GRACE_MS, mayRemove } from "./rules.ts";
+import { GRACE_MS, mayRemove } from "../rules.ts";
 import { listPacks, type StoredPacks } from "./stored-packs.ts";
 
 export interface PruneOptions {

@@ -2,7 +2,7 @@ import { missingBelow } from "../catalog.ts";
 import { FORGOTTEN, parsePointKey, pointId, POINTS } from "../layout.ts";
 import { Holds } from "../holds.ts";
 import type { Repository } from "../repository.ts";
-import { isRoot } from "./rules.ts";
+import { isRoot } from "../rules.ts";
 
 /** A point as prune sees it. */
 export interface PlacedPoint {

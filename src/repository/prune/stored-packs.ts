@@ -2,7 +2,7 @@ import { mapConcurrently } from "../../lib/concurrency.ts";
 import type { ObjectStore, ObjectStat } from "../../objectstore/index.ts";
 import { PackNumbers } from "../format/pack-numbers.ts";
 import { packsOf } from "../layout.ts";
-import { isOld } from "./rules.ts";
+import { isOld } from "../rules.ts";
 
 /** After so many packs the rest is listed in several lists at once. */
 const ONE_LIST = 20_000;

@@ -7,7 +7,7 @@ import type { Repository } from "../repository.ts";
 import { Marks } from "./marks.ts";
 import type { Plan, PruneOptions } from "./plan.ts";
 import type { PlacedPoint } from "./roots.ts";
-import { isOld } from "./rules.ts";
+import { isOld } from "../rules.ts";
 import { unlessFull } from "./usage-index.ts";
 
 const PARALLEL_DELETES = 16;

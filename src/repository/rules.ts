@@ -4,8 +4,15 @@
  */
 
 const HOUR = 3_600_000;
+/** Of a run, from before it looked for what to stand on to its commit. */
+export const MAX_RUN_MS: number = 24 * HOUR;
 /** A run, its last request, and four wrong clocks: two of the writer's, two of prune's. */
 export const GRACE_MS: number = 30 * HOUR;
+
+/** Whether a run may commit. @param since when it began to look for what it may stand on */
+export function mayCommit(since: number, now: number): boolean {
+  return now - since <= MAX_RUN_MS;
+}
 
 /** Whether a forgotten point still counts. @param marked when, by its marker */
 export function isRoot(marked: number, now: number): boolean {
