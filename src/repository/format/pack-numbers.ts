@@ -3,6 +3,7 @@ import { damaged } from "./errors.ts";
 
 /** No run has more packs than this: 4,194,304 of 8 MiB are 32 TiB of map alone. */
 export const MAX_ORDINAL: number = 2 ** 22;
+const NONE = new Float64Array(0);
 const RUN_DIGITS = RUN_ID_LENGTH * 2;
 
 /**
@@ -21,6 +22,16 @@ export class PackNumbers {
   set(pack: string, value: number): void {
     const ordinal = ordinalOf(pack);
     this.#room(pack.slice(0, RUN_DIGITS), ordinal)[ordinal] = value;
+  }
+
+  /** @param run 24 hex digits */
+  setAt(run: string, ordinal: number, value: number): void {
+    this.#room(run, ordinal)[ordinal] = value;
+  }
+
+  /** A run's numbers from ordinal zero on, perhaps fewer than it has packs; not to be changed. */
+  ofRun(run: string): Float64Array {
+    return this.#runs.get(run) ?? NONE;
   }
 
   /** Raises every number to that of `other`, where it is less. */

@@ -5,7 +5,7 @@ import { DocumentKind } from "../format/constants.ts";
 import { type DocumentSeal, openDocument, sealDocument } from "../format/document.ts";
 import { FormatError } from "../format/errors.ts";
 import type { PackNumbers } from "../format/pack-numbers.ts";
-import { decodePackNumbers, encodePackNumbers } from "../format/usage.ts";
+import { decodePackLists, encodePackLists } from "../format/pack-lists.ts";
 import { marksOf } from "../layout.ts";
 import type { Repository } from "../repository.ts";
 
@@ -41,7 +41,7 @@ export class Marks {
   async read({ key }: MarkPlace): Promise<PackNumbers | null> {
     try {
       const bytes = await this.#repository.store.get(key, { signal: this.#signal });
-      return decodePackNumbers(openDocument(bytes, this.#seal(key)), key);
+      return decodePackLists(openDocument(bytes, this.#seal(key)), 1, key)[0] ?? null;
     } catch (thrown) {
       const isGone = thrown instanceof StoreError && (thrown.code === "not-found" || thrown.code === "too-large");
       if (isGone || (thrown instanceof FormatError && thrown.code === "damaged")) return null;
@@ -51,7 +51,7 @@ export class Marks {
 
   async write(at: Date, unreferenced: PackNumbers): Promise<void> {
     const key = `${marksOf(this.#repository.domain)}${String(at.getTime()).padStart(15, "0")}-${randomBytes(4).toString("hex")}`;
-    const sealed = sealDocument(encodePackNumbers(unreferenced), this.#seal(key));
+    const sealed = sealDocument(encodePackLists([unreferenced]), this.#seal(key));
     await this.#repository.store.putIfAbsent(key, sealed, { signal: this.#signal });
   }
 

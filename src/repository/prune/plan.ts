@@ -1,10 +1,10 @@
 import { PackNumbers } from "../format/pack-numbers.ts";
 import type { Repository } from "../repository.ts";
 import { type MarkPlace, Marks } from "./marks.ts";
-import { reach, type Reached } from "./reach.ts";
-import { findRoots, type Roots } from "./roots.ts";
+import { reach, type Reached } from "../usage/reach.ts";
+import { findRoots, type Roots } from "../usage/roots.ts";
 import { GRACE_MS, mayRemove } from "../rules.ts";
-import { listPacks, type StoredPacks } from "./stored-packs.ts";
+import { listPacks, type StoredPacks } from "../usage/stored-packs.ts";
 
 export interface PruneOptions {
   readonly signal: AbortSignal;
@@ -70,11 +70,11 @@ export class Pruning {
     const count = roots.machines.reduce((sum, { length }) => sum + length, 0);
     const reached = await reach(this.#repository, roots, { signal, keep: !dryRun, onPoint: (done) => this.#say("mark", done, count) });
     const unclear = [...roots.missing.map((id) => ({ id, reason: "it is missing, and nobody has forgotten it" })), ...reached.unclear];
-    const unreferenced = without(stored.old, reached.packs);
+    const unreferenced = without(stored.old, reached.packs.bytes);
     const marks = new Marks(this.#repository, signal);
     const places = await marks.list();
     const { removable, earlier, waiting, isNew } = await this.#compare({ at, marks, places, unreferenced });
-    const young = without(stored.young, reached.packs);
+    const young = without(stored.young, reached.packs.bytes);
     return {
       ...{ at, roots, stored, reached, unclear, unreferenced, earlier, isNew, marks: places },
       removable: unclear.length > 0 ? new PackNumbers() : removable,

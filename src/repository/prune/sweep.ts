@@ -6,9 +6,9 @@ import { packAt, pointAt, usagesOf } from "../layout.ts";
 import type { Repository } from "../repository.ts";
 import { Marks } from "./marks.ts";
 import type { Plan, PruneOptions } from "./plan.ts";
-import type { PlacedPoint } from "./roots.ts";
+import type { PlacedPoint } from "../usage/roots.ts";
 import { isOld } from "../rules.ts";
-import { unlessFull } from "./usage-index.ts";
+import { unlessFull } from "../usage/usage-index.ts";
 
 const PARALLEL_DELETES = 16;
 

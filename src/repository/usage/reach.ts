@@ -1,10 +1,10 @@
 import { mapConcurrently } from "../../lib/concurrency.ts";
 import { errorText } from "../../lib/errors.ts";
 import { RepositoryError } from "../errors.ts";
-import { PackNumbers } from "../format/pack-numbers.ts";
 import type { PointRecord } from "../format/point.ts";
 import { isLoss } from "../map/image-map.ts";
 import type { Repository } from "../repository.ts";
+import { PackUsage } from "./pack-usage.ts";
 import type { PlacedPoint, Roots } from "./roots.ts";
 import { type KnownImage, rootName, UsageIndex } from "./usage-index.ts";
 
@@ -12,8 +12,8 @@ const PARALLEL_MACHINES = 8;
 
 /** What points that count refer to. */
 export interface Reached {
-  /** bytes of each pack that one point needs, the most of all of them */
-  readonly packs: PackNumbers;
+  /** of each pack the most that one point needs */
+  readonly packs: PackUsage;
   /** names of the maps, as `rootName` gives them */
   readonly roots: ReadonlySet<string>;
   readonly points: number;
@@ -24,7 +24,7 @@ export interface Reached {
 }
 
 interface Found {
-  readonly packs: PackNumbers;
+  readonly packs: PackUsage;
   readonly roots: Set<string>;
   readonly unclear: { readonly id: string; readonly reason: string }[];
 }
@@ -38,7 +38,7 @@ export interface ReachOptions {
 /** Marks from the roots: of each machine its points in order, so that each map is compared with the one before. */
 export async function reach(repository: Repository, { machines }: Roots, options: ReachOptions): Promise<Reached> {
   const usages = new UsageIndex(repository, options);
-  const found: Found = { packs: new PackNumbers(), roots: new Set(), unclear: [] };
+  const found: Found = { packs: new PackUsage(), roots: new Set(), unclear: [] };
   let points = 0;
   await mapConcurrently(machines, PARALLEL_MACHINES, async (machine) => {
     const walk = new MachineWalk(repository, usages, found);
@@ -77,7 +77,7 @@ class MachineWalk {
 
   async #mark({ disks, captures }: PointRecord): Promise<void> {
     const { packs, roots } = this.#found;
-    for (const { pieces } of captures) for (const { pack, length } of pieces) packs.set(pack, Math.max(packs.get(pack), length));
+    packs.raise(usageOfCaptures(captures));
     for (const { name, size, root } of disks) {
       const last = this.#last.get(name);
       if (root === null || (last !== undefined && last.image.root !== null && rootName(last.image.root) === rootName(root))) continue;
@@ -87,4 +87,13 @@ class MachineWalk {
       this.#last.set(name, { image: { size, root }, usage });
     }
   }
+}
+
+function usageOfCaptures(captures: PointRecord["captures"]): PackUsage {
+  const usage = new PackUsage();
+  for (const { pack, offset, length } of captures.flatMap(({ pieces }) => pieces)) {
+    usage.bytes.set(pack, usage.bytes.get(pack) + length);
+    usage.ends.set(pack, Math.max(usage.ends.get(pack), offset + length));
+  }
+  return usage;
 }

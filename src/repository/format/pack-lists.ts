@@ -4,52 +4,61 @@ import { MAX_ORDINAL, PackNumbers } from "./pack-numbers.ts";
 
 const VERSION = 1;
 
-/** The text of a pack list, FORMAT.md §11: packs by run, and a whole number for each. */
-export function encodePackNumbers(numbers: PackNumbers): Buffer {
+/** Numbers of packs in columns. A pack is listed where its number in the first column is not zero. */
+export type Columns = readonly PackNumbers[];
+
+/** The text of a list of packs, FORMAT.md §11: packs by run, and a whole number of each column for each. */
+export function encodePackLists(columns: Columns): Buffer {
+  const [first = new PackNumbers()] = columns;
   const out = new Writer();
   out.byte(VERSION);
-  const runs = numbers.runs().filter(([, values]) => values.some((value) => value !== 0));
+  out.byte(columns.length);
+  const runs = first.runs().filter(([, values]) => values.some((value) => value !== 0));
   out.number(runs.length);
   for (const [run, values] of runs) {
     out.bytes(Buffer.from(run, "hex"));
     out.number(values.reduce((count, value) => count + (value === 0 ? 0 : 1), 0));
+    const rows = columns.map((column) => column.ofRun(run));
     let next = 0;
     for (let ordinal = 0; ordinal < values.length; ordinal++) {
-      const value = values[ordinal] ?? 0;
-      if (value === 0) continue;
+      if (values[ordinal] === 0) continue;
       out.number(ordinal - next);
-      out.number(value);
+      for (const row of rows) out.number(row[ordinal] ?? 0);
       next = ordinal + 1;
     }
   }
   return out.done();
 }
 
-/** Reads the text of a pack list; rejects anything that `encodePackNumbers` could not have written. @param what names it in the error */
-export function decodePackNumbers(text: Uint8Array, what: string): PackNumbers {
-  const numbers = new PackNumbers();
+/** Reads the text of a list of packs; rejects anything that `encodePackLists` could not have written. @param what names it in the error */
+export function decodePackLists(text: Uint8Array, count: number, what: string): PackNumbers[] {
+  const columns = Array.from({ length: count }, () => new PackNumbers());
   const input = new Reader(text, what);
   if (input.byte() !== VERSION) throw damaged(`${what} is of a version that this program does not know`);
+  if (input.byte() !== count) throw input.broken();
   let before = "";
   for (let runs = input.number(); runs > 0; runs--) {
     const run = input.bytes(RUN_ID_LENGTH).toString("hex");
-    if (run <= before) throw damaged(`${what} lists its runs out of order`);
+    if (run <= before) throw input.broken();
     before = run;
-    readRun(input, run, numbers);
+    readRun(input, run, columns);
   }
   input.end();
-  return numbers;
+  return columns;
 }
 
-function readRun(input: Reader, run: string, numbers: PackNumbers): void {
+function readRun(input: Reader, run: string, columns: Columns): void {
   let next = 0;
   const count = input.number();
   if (count === 0) throw input.broken();
   for (let left = count; left > 0; left--) {
     const ordinal = next + input.number();
-    const value = input.number();
-    if (ordinal >= MAX_ORDINAL || value === 0) throw input.broken();
-    numbers.set(run + ordinal.toString(16).padStart(8, "0"), value);
+    if (ordinal >= MAX_ORDINAL) throw input.broken();
+    for (const [i, column] of columns.entries()) {
+      const value = input.number();
+      if (i === 0 && value === 0) throw input.broken();
+      column.setAt(run, ordinal, value);
+    }
     next = ordinal + 1;
   }
 }

@@ -2,17 +2,19 @@ import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 
-import { FormatError } from "../../../src/repository/format/errors.ts";
-import { FrameSealer } from "../../../src/repository/format/frame.ts";
-import { PackNumbers } from "../../../src/repository/format/pack-numbers.ts";
-import { decodePackNumbers, encodePackNumbers } from "../../../src/repository/format/usage.ts";
-import type { ImageRoot } from "../../../src/repository/index.ts";
-import { ImageMap } from "../../../src/repository/map/image-map.ts";
-import { NodeReader } from "../../../src/repository/map/node-reader.ts";
-import { followChange } from "../../../src/repository/prune/walk.ts";
-import type { Repository } from "../../../src/repository/repository.ts";
-import { newRepository } from "../harness.ts";
-import { type Entry, writeLight } from "../light-writer.ts";
+import { FormatError } from "../../src/repository/format/errors.ts";
+import { FrameSealer } from "../../src/repository/format/frame.ts";
+import { PackNumbers } from "../../src/repository/format/pack-numbers.ts";
+import { decodePackLists, encodePackLists } from "../../src/repository/format/pack-lists.ts";
+import type { Reference } from "../../src/repository/format/reference.ts";
+import type { ImageRoot } from "../../src/repository/index.ts";
+import { ImageMap } from "../../src/repository/map/image-map.ts";
+import { NodeReader } from "../../src/repository/map/node-reader.ts";
+import { PackUsage } from "../../src/repository/usage/pack-usage.ts";
+import { followChange } from "../../src/repository/usage/walk.ts";
+import type { Repository } from "../../src/repository/repository.ts";
+import { newRepository } from "./harness.ts";
+import { type Entry, writeLight } from "./light-writer.ts";
 
 const GRANULE = 65_536;
 
@@ -20,13 +22,17 @@ function listed(numbers: PackNumbers): [string, number][] {
   return [...numbers.entries()].map(([pack, value]): [string, number] => [pack, value]).toSorted(([a], [b]) => (a < b ? -1 : 1));
 }
 
-/** The same sum by other means: a walk over all nodes and all granules. */
-async function counted({ store, domain, keys }: Repository, image: ImageRoot): Promise<PackNumbers> {
-  const numbers = new PackNumbers();
+/** The same by other means: a walk over all nodes and all granules. */
+async function counted({ store, domain, keys }: Repository, image: ImageRoot): Promise<PackUsage> {
+  const usage = new PackUsage();
   const map = new ImageMap(new NodeReader({ store, domain, sealer: new FrameSealer(keys) }), image);
-  for await (const { pack, length } of map.nodes()) numbers.set(pack, numbers.get(pack) + length);
-  for await (const { reference } of map.granules()) numbers.set(reference.pack, numbers.get(reference.pack) + reference.length);
-  return numbers;
+  const count = ({ pack, offset, length }: Reference): void => {
+    usage.bytes.set(pack, usage.bytes.get(pack) + length);
+    usage.ends.set(pack, Math.max(usage.ends.get(pack), offset + length));
+  };
+  for await (const reference of map.nodes()) count(reference);
+  for await (const { reference } of map.granules()) count(reference);
+  return usage;
 }
 
 const change = fc.record({
@@ -42,13 +48,17 @@ test("what an image uses, followed from one to the next, is what a walk over eac
       const repository = await newRepository();
       const { store, domain, keys } = repository;
       const nodes = new NodeReader({ store, domain, sealer: new FrameSealer(keys) });
-      const usage = new PackNumbers();
+      const usage = new PackUsage();
       let before: ImageRoot | null = null;
       for (const { granules, writes, zeros } of changes) {
         const places = [...new Set([...writes, ...zeros])].filter((place) => place < granules).toSorted((a, b) => a - b);
         const after = await writeImage(repository, before, { granules, writes, places });
         await followChange(usage, { before, after }, nodes);
-        expect(listed(usage)).toEqual(listed(await counted(repository, after)));
+        const found = await counted(repository, after);
+        expect(listed(usage.bytes)).toEqual(listed(found.bytes));
+        // A pack that was needed further is no shorter for that.
+        expect(listed(usage.ends).map(([pack]) => pack)).toEqual(listed(found.ends).map(([pack]) => pack));
+        for (const [pack, end] of found.ends.entries()) expect(usage.ends.get(pack)).toBeGreaterThanOrEqual(end);
         before = after;
       }
     }),
@@ -82,9 +92,9 @@ function made(entries: readonly (readonly [readonly [string, number], number])[]
 test("a list of packs reads as it was written, and one list has one text", () => {
   fc.assert(
     fc.property(numbers, (entries) => {
-      const text = encodePackNumbers(made(entries));
-      expect(listed(decodePackNumbers(text, "it"))).toEqual(listed(made(entries)));
-      expect(encodePackNumbers(made(entries.toReversed())).equals(text)).toBe(true);
+      const text = encodePackLists([made(entries), made(entries)]);
+      expect(listed(decodePackLists(text, 2, "it")[0]!)).toEqual(listed(made(entries)));
+      expect(encodePackLists([made(entries.toReversed()), made(entries)]).equals(text)).toBe(true);
     }),
   );
 });
@@ -92,12 +102,12 @@ test("a list of packs reads as it was written, and one list has one text", () =>
 test("any other text is refused in words, and none is read as something else", () => {
   fc.assert(
     fc.property(numbers, fc.nat(), fc.integer({ min: 1, max: 255 }), (entries, place, change) => {
-      const text = Buffer.from(encodePackNumbers(made(entries)));
+      const text = Buffer.from(encodePackLists([made(entries), made(entries)]));
       const at = place % text.length;
       text[at] = (text[at] ?? 0) ^ change;
       for (const bytes of [text, text.subarray(0, at), Buffer.concat([text, Buffer.alloc(1)])]) {
         try {
-          expect(encodePackNumbers(decodePackNumbers(bytes, "it")).equals(bytes)).toBe(true);
+          expect(encodePackLists(decodePackLists(bytes, 2, "it")).equals(bytes)).toBe(true);
         } catch (thrown) {
           expect(thrown).toBeInstanceOf(FormatError);
         }

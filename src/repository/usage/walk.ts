@@ -1,10 +1,10 @@
 import { FANOUT } from "../format/constants.ts";
 import { damaged } from "../format/errors.ts";
 import { rootLevel } from "../format/node.ts";
-import type { PackNumbers } from "../format/pack-numbers.ts";
 import { type Reference, sameReference } from "../format/reference.ts";
 import type { ImageRoot } from "../map/image-map.ts";
 import type { NodeReader } from "../map/node-reader.ts";
+import type { PackUsage } from "./pack-usage.ts";
 
 /** What a reference leads to: a node of this level and all below it, or a granule. */
 interface Tree {
@@ -16,11 +16,11 @@ interface Tree {
 const GRANULES = -1;
 
 /**
- * Brings `usage`, stored bytes that the map of `before` refers to by pack, to that of `after`. What the two maps share is not read, so that a
+ * Brings `usage`, what the map of `before` refers to, to that of `after`. What the two maps share is not read, so that a
  * chain of points costs what changed between them. @param before null: `usage` is empty
  */
 export async function followChange(
-  usage: PackNumbers,
+  usage: PackUsage,
   { before, after }: { readonly before: ImageRoot | null; readonly after: ImageRoot },
   nodes: NodeReader,
 ): Promise<void> {
@@ -32,10 +32,10 @@ function treeOf(image: ImageRoot | null): Tree | null {
 }
 
 class Walk {
-  readonly #usage: PackNumbers;
+  readonly #usage: PackUsage;
   readonly #nodes: NodeReader;
 
-  constructor(usage: PackNumbers, nodes: NodeReader) {
+  constructor(usage: PackUsage, nodes: NodeReader) {
     this.#usage = usage;
     this.#nodes = nodes;
   }
@@ -73,10 +73,13 @@ class Walk {
 
   #count(tree: Tree | null, sign: 1 | -1): void {
     if (tree === null) return;
-    const { pack, length } = tree.reference;
-    const bytes = this.#usage.get(pack) + sign * length;
-    if (bytes < 0) throw damaged(`Two maps do not agree on what they have in pack ${pack}`);
-    this.#usage.set(pack, bytes);
+    const { pack, offset, length } = tree.reference;
+    const { bytes, ends } = this.#usage;
+    const used = bytes.get(pack) + sign * length;
+    if (used < 0) throw damaged(`Two maps do not agree on what they have in pack ${pack}`);
+    bytes.set(pack, used);
+    // What once was there is still there, for as long as anything of the pack is needed.
+    ends.set(pack, used === 0 ? 0 : Math.max(ends.get(pack), offset + length));
   }
 }
 
