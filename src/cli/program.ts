@@ -10,6 +10,7 @@ import type { KeyAddFlags, KeyRemoveFlags } from "./commands/key.ts";
 import type { KeyRotateFlags } from "./commands/key-rotate.ts";
 import type { PointFlags } from "./commands/point-hold.ts";
 import type { PointsFlags, ShowFlags } from "./commands/points.ts";
+import type { PruneFlags } from "./commands/prune.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
 import type { Context, Outcome, RepositoryFlags } from "./context.ts";
 import { age, kept, size, timeZone } from "./flag-values.ts";
@@ -33,6 +34,7 @@ const works = {
   pointHold: async () => (await import("./commands/point-hold.ts")).pointHold,
   pointRelease: async () => (await import("./commands/point-hold.ts")).pointRelease,
   points: async () => (await import("./commands/points.ts")).points,
+  prune: async () => (await import("./commands/prune.ts")).prune,
   restore: async () => (await import("./commands/restore.ts")).restore,
   show: async () => (await import("./commands/points.ts")).show,
 };
@@ -55,6 +57,10 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
   addRestore(add);
   add<RepositoryFlags>("check", "read everything and say what is missing or damaged", works.check);
   addForget(add);
+  add<PruneFlags>("prune", "remove what no restore point refers to; needs the right to delete", works.prune).option(
+    "--dry-run",
+    "only say what would be removed",
+  );
   const point = root.command("point").description("say what is to become of single restore points").exitOverride();
   const addToPoint = withRepositoryFlags(adder(point, context, done));
   addToPoint<PointFlags>("hold", "keep them, whatever is forgotten and pruned", works.pointHold).argument("<point...>", "ids");

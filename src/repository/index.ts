@@ -14,6 +14,8 @@ export { LocalKeyWrap } from "./keys/local-key-wrap.ts";
 export type { NewKey, Replaced } from "./keys/rotate.ts";
 export { type ImageRoot, isLoss } from "./map/image-map.ts";
 export { offerHints, similarImages } from "./hints.ts";
+export { prune, type PruneReport } from "./prune/prune.ts";
+export type { PruneOptions, PruneProgress, WaitingPacks } from "./prune/plan.ts";
 export { readCapture, readCapturePiece } from "./read/captures.ts";
 export { pointDamaged, readPoint } from "./read/point.ts";
 export { type DamagedRange, ImageReader, type ReadOptions } from "./read/image-reader.ts";

@@ -10,7 +10,15 @@ import { UsageError } from "../usage-error.ts";
 export async function keyList(flags: RepositoryFlags, context: Context): Promise<Outcome> {
   return await withKeyRing(flags, context, async (ring) => {
     const slots = await ring.list();
-    const warnings = slots.map(({ detail }) => detail).filter((detail) => detail !== "");
+    const left = await ring.leftToSeal();
+    const warnings = [
+      ...slots.map(({ detail }) => detail).filter((detail) => detail !== ""),
+      ...(left === 0
+        ? []
+        : [
+            `The last rotation was interrupted: ${left} domain keys are still under an earlier key. \`thinstream key rotate --finish\` does the rest`,
+          ]),
+    ];
     const rows = slots.map(({ id, kind, label, created, state }) => [
       id,
       kind ?? "?",

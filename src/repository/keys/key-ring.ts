@@ -5,7 +5,7 @@ import { isGenuine, type Slot } from "../format/slot.ts";
 import { slotAt } from "../layout.ts";
 import { readConfig } from "../read-config.ts";
 import type { Credential, SlotCredential } from "./credential.ts";
-import { endRotation, type NewKey, replaceKey, type Replaced } from "./rotate.ts";
+import { endRotation, leftToSeal, type NewKey, replaceKey, type Replaced } from "./rotate.ts";
 import { isTaken, RepositoryKey } from "./repository-key.ts";
 import { type DamagedSlot, isDamagedSlot, MAX_SLOTS, readSlot, readSlots, whyDamaged, writeSlot } from "./slot-store.ts";
 
@@ -118,6 +118,11 @@ export class KeyRing {
     this.#key.wipe();
     this.#key = replaced.key;
     return replaced.report;
+  }
+
+  /** How many domain keys an interrupted rotation has left sealed under an earlier key. */
+  async leftToSeal(): Promise<number> {
+    return await leftToSeal(this.#key, this.#access);
   }
 
   /** Does what an earlier rotation has left undone. */

@@ -133,6 +133,17 @@ export async function endRotation(key: RepositoryKey, places: Places): Promise<R
   return { domains, removedSlots, keptSlots };
 }
 
+/** How many domain keys an interrupted rotation has left under an earlier key. */
+export async function leftToSeal(key: RepositoryKey, places: Places): Promise<number> {
+  let count = 0;
+  for await (const { key: at } of places.store.list(KEYS, places)) {
+    const { domainKey, current } = await openDomainKey(await places.store.get(at, { ...places, maxBytes: MAX_KEY_DOCUMENT }), at, key);
+    domainKey.fill(0);
+    if (!current) count++;
+  }
+  return count;
+}
+
 async function sealAnew(key: RepositoryKey, places: Places): Promise<number> {
   const { store } = places;
   let count = 0;

@@ -6,10 +6,12 @@ import { decodeConfig, encodeConfig } from "../../../src/repository/format/confi
 import { FormatError } from "../../../src/repository/format/errors.ts";
 import { decodeHints, encodeHints, type HintCandidate, MAX_CANDIDATES, MAX_SAMPLES } from "../../../src/repository/format/hints.ts";
 import { formatKeyFile, parseKeyFile } from "../../../src/repository/format/key-file.ts";
-import { NO_KEY } from "../../../src/repository/format/keys.ts";
+import { keyIdOf, NO_KEY } from "../../../src/repository/format/keys.ts";
 import { decodeNode, encodeNode } from "../../../src/repository/format/node.ts";
 import { decodePoint, encodePoint } from "../../../src/repository/format/point.ts";
 import { referenceFromJson, referenceToJson } from "../../../src/repository/format/reference.ts";
+import { decodeRotation, encodeRotation, openRotation } from "../../../src/repository/format/rotation.ts";
+import { decodeSlot, encodeSlot, openSlot } from "../../../src/repository/format/slot.ts";
 import { parsePointId, parsePointKey, pointAt, pointId } from "../../../src/repository/layout.ts";
 import {
   answerOf,
@@ -23,6 +25,7 @@ import {
   reference,
   replaceSomewhere,
 } from "../arbitraries.ts";
+import { resummed } from "../keys/rings.ts";
 
 const KEY = Buffer.alloc(32, 7);
 const runs = (numRuns: number): { readonly numRuns: number } => ({ numRuns: process.env["SOAK"] === "1" ? numRuns * 50 : numRuns });
@@ -223,3 +226,53 @@ test("deeply nested JSON in a config is refused, not followed", () => {
   const deep = encoded.replace('"hash"', `"more": ${"[".repeat(30_000)}${"]".repeat(30_000)}, "hash"`);
   expect(() => decodeConfig(Buffer.from(deep), KEY)).toThrow(FormatError);
 });
+
+test.each([["slot", "slots/"] as const, ["rotation", "rotations/0001"] as const])(
+  "a spoiled %s is refused with a typed error or is the same, whoever made its sum anew",
+  (kind, at) => {
+    const repositoryId = randomBytes(16);
+    const wrapping = randomBytes(32);
+    const id = keyIdOf(wrapping, repositoryId);
+    const facts = {
+      label: "x",
+      created: "2026-01-02T03:04:05.000Z",
+      opens: keyIdOf(KEY, repositoryId),
+      way: { kind: "key-file" } as const,
+    };
+    const secrets = { first: KEY, previous: Buffer.alloc(32, 6), configMac: Buffer.alloc(32, 5) };
+    const encoded =
+      kind === "slot"
+        ? encodeSlot(facts, repositoryId, { wrapping, key: KEY })
+        : encodeRotation({ number: 1, time: "2026-01-02T03:04:05.000Z", repositoryId }, KEY, secrets);
+    const opened = (input: Uint8Array): unknown =>
+      kind === "slot"
+        ? openSlot(decodeSlot(input, id, { at: at + id, repositoryId }), wrapping, repositoryId)
+        : openRotation(decodeRotation(input, 1, { at, repositoryId }), KEY, repositoryId);
+    const original = opened(encoded);
+    expect(original).toEqual(kind === "slot" ? KEY : secrets);
+    let accepted = 0;
+    fc.assert(
+      fc.property(mutation, path, awkward, (spoil, place, value) => {
+        const json = replaceSomewhere(JSON.parse(encoded.toString()), place, "PLACE");
+        const deep = Buffer.from(JSON.stringify(json).replace('"PLACE"', flat(value)));
+        for (const input of [mutate(encoded, spoil), deep, summed(deep), Buffer.from(spoil.bytes)]) {
+          const answer = answerOf(() => opened(input));
+          if (isRefusal(answer)) continue;
+          accepted++;
+          expect(answer).toEqual(original);
+        }
+      }),
+      runs(300),
+    );
+    expect(accepted).toBeLessThan(300);
+  },
+);
+
+/** The bytes with a right sum, as far as they can have one. */
+function summed(input: Buffer): Buffer {
+  try {
+    return resummed(input, (object) => object);
+  } catch {
+    return input;
+  }
+}

@@ -289,7 +289,11 @@ test("a key is replaced as often as one likes, and what a rotation left under an
   for (const key of keys.slice(0, -1)) expect(await opens(at.store, key)).toBe(false);
   for await (const { key } of domains.list("keys/")) await at.store.put(key, await domains.get(key));
   await expectWhole(at.store, last, at);
-  expect(await withRing({ store: at.store, key: last }, async (ring) => await ring.endRotation())).toMatchObject({ domains: 1 });
+  await withRing({ store: at.store, key: last }, async (ring) => {
+    expect(await ring.leftToSeal()).toBe(1);
+    expect(await ring.endRotation()).toMatchObject({ domains: 1 });
+    expect(await ring.leftToSeal()).toBe(0);
+  });
   await expectUseless(at.store, KEY, at.id);
   await expectWhole(at.store, last, at);
   expect(await withRing({ store: at.store, key: last }, async (ring) => ring.rotations)).toBe(4);
