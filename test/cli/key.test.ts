@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
 
-import { tempDir } from "../lab/index.ts";
+import { skipWithout, startS3, tempDir } from "../lab/index.ts";
+import { underPolicy } from "../lab/s3-admin.ts";
 import { type CliOptions, type CliResult, thinstream, thinstreamJson } from "../support/thinstream.ts";
 
 const PATIENCE = { timeout: 180_000 };
@@ -155,6 +156,31 @@ test("no key and no passphrase is said, logged or in a command line, however it 
     expect(all.includes(Buffer.from(secret, "hex").toString("latin1")) && secret !== WORDS).toBe(false);
   }
 });
+
+test.skipIf(skipWithout("s3"))(
+  "an init that fails after the repository is there keeps its key, and one that made nothing keeps none",
+  PATIENCE,
+  async () => {
+    const lab = await startS3();
+    onTestFinished(async () => await lab.stop());
+    const all = { Effect: "Allow", Action: ["s3:*"], Resource: ["arn:aws:s3:::*"] };
+    const but = async (denied: string): Promise<NodeJS.ProcessEnv> =>
+      await underPolicy(lab, {
+        Version: "2012-10-17",
+        Statement: [all, { Effect: "Deny", Action: ["s3:PutObject"], Resource: [`arn:aws:s3:::${lab.bucket}/${denied}`] }],
+      });
+    const init = async (prefix: string, denied: string): Promise<CliResult> =>
+      await thinstream(["init", "--repo", lab.url(prefix), "--key-file", `${prefix}.key`], { cwd: dir, env: await but(denied) });
+    expect((await init("whole", "*/config")).code).toBe(1);
+    expect(existsSync(file("whole.key"))).toBe(false);
+    expect((await init("half", "*/keys/*")).code).toBe(1);
+    expect(existsSync(file("half.key"))).toBe(true);
+    const points = await thinstream(["points", "--repo", lab.url("half"), "--key-file", "half.key"], { cwd: dir, env: lab.env });
+    expect(points).toMatchObject({ code: 0 });
+    await thinstream(["init", "--repo", lab.url("half"), "--key-file", "other.key"], { cwd: dir, env: lab.env });
+    expect(existsSync(file("other.key"))).toBe(false);
+  },
+);
 
 /** Every object, as text of one character a byte. */
 function contents(): Map<string, string> {

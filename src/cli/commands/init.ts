@@ -1,5 +1,5 @@
 import { probeStore } from "../../objectstore/index.ts";
-import { type Credential, Repository } from "../../repository/index.ts";
+import { type Credential, FormatError, Repository, type RepositoryAccess, RepositoryError } from "../../repository/index.ts";
 import { type Context, type Outcome, type RepositoryFlags, withStore } from "../context.ts";
 import { type CredentialPlace, credentialPlace, withCredential } from "../credential.ts";
 import { ExitCode } from "../exit-codes.ts";
@@ -16,7 +16,7 @@ export async function init(flags: InitFlags, context: Context): Promise<Outcome>
   const place = placeOf(flags);
   return await withStore(flags.repo, context, async (store) => {
     await probeStore(store, { signal: context.signal });
-    return await withNewCredential(place, async (key, made) => {
+    return await withNewCredential(place, { store, signal: context.signal }, async (key, made) => {
       const repository = await Repository.init({ store, key, signal: context.signal });
       const json = {
         repository: repository.config.id.toString("hex"),
@@ -49,16 +49,30 @@ function keySentence(place: CredentialPlace | null, made: boolean): string {
   return `Key file: ${place.path}${made ? " (new). Keep a copy elsewhere: without it nothing can be restored." : ""}`;
 }
 
-/** A key file is made where there is none, and removed again where the work fails. */
-async function withNewCredential<T>(place: CredentialPlace | null, work: (key: Credential, made: boolean) => Promise<T>): Promise<T> {
+/** A key file is made where there is none, and removed again where the work fails and nothing was made that it would open. */
+async function withNewCredential<T>(
+  place: CredentialPlace | null,
+  access: Omit<RepositoryAccess, "key">,
+  work: (key: Credential, made: boolean) => Promise<T>,
+): Promise<T> {
   if (place?.kind !== "key") return await withCredential(place, async (key) => await work(key, false));
   const { key, made, undo } = await readOrMakeKeyFile(place.path);
   try {
     return await work(key, made);
   } catch (thrown) {
-    await undo();
+    if (made && (await opensNothing({ ...access, key }))) await undo();
     throw thrown;
   } finally {
     key.fill(0);
   }
+}
+
+/** Whether it is sure that there is no repository of this key: where the store does not say, there may be one. */
+async function opensNothing(access: RepositoryAccess): Promise<boolean> {
+  return await Repository.open(access).then(
+    () => false,
+    (thrown: unknown) =>
+      (thrown instanceof RepositoryError && thrown.code === "not-a-repository") ||
+      (thrown instanceof FormatError && thrown.code === "wrong-key"),
+  );
 }
