@@ -168,11 +168,12 @@ export class S3ObjectStore implements ObjectStore {
     prefix: string,
     after: string,
     more: string | undefined,
-    options: CallOptions,
+    options: ListOptions,
   ): Promise<{ objects: ObjectStat[]; more: string | undefined }> {
     return this.#run(`list ${prefix}`, null, options, async ({ sdk, client, abortSignal }) => {
       const from = more === undefined ? (after === "" ? {} : { StartAfter: this.#base + after }) : { ContinuationToken: more };
-      const command = new sdk.ListObjectsV2Command({ Bucket: this.#location.bucket, Prefix: this.#base + prefix, ...from });
+      const size = options.pageSize === undefined ? {} : { MaxKeys: options.pageSize };
+      const command = new sdk.ListObjectsV2Command({ Bucket: this.#location.bucket, Prefix: this.#base + prefix, ...from, ...size });
       const page = await client.send(command, { abortSignal });
       const objects = (page.Contents ?? []).map((object) => ({
         key: (object.Key ?? "").slice(this.#base.length),
