@@ -1,4 +1,4 @@
-import { FsObjectStore } from "../objectstore/fs/index.ts";
+import { FsObjectStore, fsTrials } from "../objectstore/fs/index.ts";
 import {
   CountingObjectStore,
   LimitedObjectStore,
@@ -7,8 +7,9 @@ import {
   type RequestCounts,
   RetryingObjectStore,
   StoreError,
+  type StoreTrials,
 } from "../objectstore/index.ts";
-import { S3ObjectStore } from "../objectstore/s3/index.ts";
+import { S3ObjectStore, s3Trials } from "../objectstore/s3/index.ts";
 import type { Logger } from "../lib/logger.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -35,6 +36,12 @@ export function openStore(url: string, log: Logger, { uploadRate = 0, onCounting
   const counting = new CountingObjectStore(new S3ObjectStore(location));
   onCounting?.(() => counting.counts);
   return new LimitedObjectStore(new RetryingObjectStore(counting, { onRetry }), limits);
+}
+
+/** What a store of that kind is asked beside what every store is. */
+export function trialsOf(url: string): StoreTrials {
+  const location = parse(url);
+  return location.kind === "fs" ? fsTrials(location.path) : s3Trials(location);
 }
 
 function parse(url: string): ReturnType<typeof parseStoreUrl> {

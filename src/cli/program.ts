@@ -9,6 +9,7 @@ import type { InitFlags } from "./commands/init.ts";
 import type { PointFlags } from "./commands/point-hold.ts";
 import type { PointsFlags, ShowFlags } from "./commands/points.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
+import type { StoreTestFlags } from "./commands/store-test.ts";
 import type { Context, Outcome, RepositoryFlags } from "./context.ts";
 import { age, kept, size, timeZone } from "./flag-values.ts";
 
@@ -28,6 +29,7 @@ const works = {
   pointRelease: async () => (await import("./commands/point-hold.ts")).pointRelease,
   points: async () => (await import("./commands/points.ts")).points,
   restore: async () => (await import("./commands/restore.ts")).restore,
+  storeTest: async () => (await import("./commands/store-test.ts")).storeTest,
   show: async () => (await import("./commands/points.ts")).show,
 };
 
@@ -49,6 +51,9 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
   addRestore(add);
   add<RepositoryFlags>("check", "read everything and say what is missing or damaged", works.check);
   addForget(add);
+  plain<StoreTestFlags>("store-test", "try out what a store can and cannot do, and what that means", works.storeTest)
+    .argument("<url>", "file:///path or s3://bucket/prefix?endpoint=http://host:port&region=us-east-1")
+    .option("--json", "one JSON document on standard output");
   const point = root.command("point").description("say what is to become of single restore points").exitOverride();
   const addToPoint = withRepositoryFlags(adder(point, context, done));
   addToPoint<PointFlags>("hold", "keep them, whatever is forgotten and pruned", works.pointHold).argument("<point...>", "ids");
@@ -152,9 +157,9 @@ function addRestore(add: Add): void {
     .option("--name <name>", "with --define: the copy's name; default: the machine's with -restored");
 }
 
-/** Commander hands over positional arguments, then flags, then the command. A positional becomes the flag `point`. */
+/** Commander hands over positional arguments, then flags, then the command. A positional becomes the flag of its name. */
 function flagsOf(args: readonly unknown[]): unknown {
-  const flags = args.at(-2) as object;
-  const positional = args.slice(0, -2);
-  return positional.length === 0 ? flags : { ...flags, point: positional[0] };
+  const [flags, command] = [args.at(-2) as object, args.at(-1) as Command];
+  const positional = command.registeredArguments.map((argument, i) => [argument.name(), args[i]] as const);
+  return { ...flags, ...Object.fromEntries(positional) };
 }

@@ -47,7 +47,8 @@ export function describe(what: string, { done, total, bytes }: ProgressSample, s
   const share = total === 0 ? 1 : Math.min(1, done / total);
   const rate = seconds === 0 ? 0 : bytes / seconds;
   const left = share === 0 ? "?" : clock((seconds * (1 - share)) / share);
-  return `${what}: ${(share * 100).toFixed(0)} %, ${formatBytes(bytes)} at ${formatBytes(Math.round(rate))}/s, ${left} left`;
+  const moved = bytes === 0 ? "" : ` ${formatBytes(bytes)} at ${formatBytes(Math.round(rate))}/s,`;
+  return `${what}: ${(share * 100).toFixed(0)} %,${moved} ${left} left`;
 }
 
 function bar({ done, total }: ProgressSample): string {

@@ -21,8 +21,8 @@ interface Make {
   readonly tier: Tier;
   /** path that answers 200 once the server serves */
   readonly health: string;
-  args(place: S3Place): readonly string[];
-  env(place: S3Place): NodeJS.ProcessEnv;
+  readonly args: (place: S3Place) => readonly string[];
+  readonly env: (place: S3Place) => NodeJS.ProcessEnv;
 }
 
 export const s3Makes: Readonly<Record<S3Make, Make>> = {
