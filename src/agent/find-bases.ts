@@ -37,7 +37,10 @@ export async function findBases(
   return { facts, points };
 }
 
-/** From a point to what its disk stands on, or where it stands on nothing to the point before it. */
+/**
+ * From a point to what its disk stands on, or where it stands on nothing to the point before it. A copied point has no checkpoint of this repository's runs
+ * (FORMAT.md §8).
+ */
 async function walkBack(
   from: PointRecord | null,
   disk: string,
@@ -46,7 +49,7 @@ async function walkBack(
   let point = from;
   for (let i = 0; i < LOOK_BACK && point !== null; i++) {
     const found = point.disks.find((one) => one.name === disk);
-    if (found !== undefined && found.checkpoint !== null) return point;
+    if (found !== undefined && found.checkpoint !== null && point.origin === undefined) return point;
     if (found !== undefined && keepsNoBitmaps(found.imageInfo)) return null;
     const next: string | null = found?.base ?? point.parent;
     point = next === null ? null : await load(next);

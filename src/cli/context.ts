@@ -22,6 +22,8 @@ export interface Outcome {
 export interface RepositoryFlags {
   readonly repo: string;
   readonly keyFile?: string;
+  /** whose S3 credentials, where it is not the usual chain's */
+  readonly profile?: string;
 }
 
 /** A repository to open. */
@@ -42,7 +44,8 @@ export async function withRepository<T>(
   const path = keyFileFrom(flags.keyFile);
   const warning = path === null ? null : await keyFileWarning(path).catch(() => null);
   if (warning !== null) context.log.warn({}, warning);
-  return await withRepositoryAt({ url: flags.repo, keyFile: path }, context, work);
+  const limits = flags.profile === undefined ? {} : { profile: flags.profile };
+  return await withRepositoryAt({ url: flags.repo, keyFile: path, ...limits }, context, work);
 }
 
 /** As `withRepository`, where nobody looks after who else can read the key file. */

@@ -17,6 +17,8 @@ import { UsageError } from "./usage-error.ts";
 const CONCURRENCY = 48;
 
 export interface StoreLimits {
+  /** Whose S3 credentials, of the SDK's shared configuration files; absent: the SDK's usual chain. */
+  readonly profile?: string;
   /** bytes a second; 0 or absent: as fast as it goes */
   readonly uploadRate?: number;
   /** Given the way to learn what was asked of the store. */
@@ -24,7 +26,7 @@ export interface StoreLimits {
 }
 
 /** The store a URL names, with retries and limits where there is a network in between. */
-export function openStore(url: string, log: Logger, { uploadRate = 0, onCounting }: StoreLimits = {}): ObjectStore {
+export function openStore(url: string, log: Logger, { profile, uploadRate = 0, onCounting }: StoreLimits = {}): ObjectStore {
   const location = parse(url);
   const limits = { concurrency: CONCURRENCY, ...(uploadRate > 0 ? { uploadRate } : {}) };
   if (location.kind === "fs") {
@@ -33,7 +35,7 @@ export function openStore(url: string, log: Logger, { uploadRate = 0, onCounting
   }
   const onRetry = ({ doing, attempt, delay, error }: { doing: string; attempt: number; delay: number; error: Error }): void =>
     log.warn({ doing, attempt, delay: Math.round(delay), reason: error.message }, "Retrying a request to the store");
-  const counting = new CountingObjectStore(new S3ObjectStore(location));
+  const counting = new CountingObjectStore(new S3ObjectStore(location, profile === undefined ? {} : { profile }));
   onCounting?.(() => counting.counts);
   return new LimitedObjectStore(new RetryingObjectStore(counting, { onRetry }), limits);
 }

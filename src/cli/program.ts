@@ -4,6 +4,7 @@ import type { AgentFlags } from "./commands/agent.ts";
 import type { ApplyCrdsFlags } from "./commands/apply-crds.ts";
 import type { ControllerFlags } from "./commands/controller.ts";
 import type { BackupFlags } from "./commands/backup.ts";
+import type { CopyFlags } from "./commands/copy.ts";
 import type { ForgetFlags } from "./commands/forget.ts";
 import type { InitFlags } from "./commands/init.ts";
 import type { PointFlags } from "./commands/point-hold.ts";
@@ -22,6 +23,7 @@ const works = {
   backup: async () => (await import("./commands/backup.ts")).backup,
   check: async () => (await import("./commands/check.ts")).check,
   controller: async () => (await import("./commands/controller.ts")).controller,
+  copy: async () => (await import("./commands/copy.ts")).copy,
   forget: async () => (await import("./commands/forget.ts")).forget,
   hold: async () => (await import("./commands/hold.ts")).hold,
   init: async () => (await import("./commands/init.ts")).init,
@@ -51,6 +53,7 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
   addRestore(add);
   add<RepositoryFlags>("check", "read everything and say what is missing or damaged", works.check);
   addForget(add);
+  addCopy(plain);
   plain<StoreTestFlags>("store-test", "try out what a store can and cannot do, and what that means", works.storeTest)
     .argument("<url>", "file:///path or s3://bucket/prefix?endpoint=http://host:port&region=us-east-1")
     .option("--json", "one JSON document on standard output");
@@ -112,6 +115,25 @@ const keepRules = [
   ["monthly", "months"],
   ["yearly", "years"],
 ] as const;
+
+function addCopy(add: Add): void {
+  const command = add<CopyFlags>("copy", "copy restore points into another repository: those named, or all that it lacks", works.copy)
+    .argument("[point...]", "ids")
+    .option("--vm <name...>", "all of these machines")
+    .option("--all", "all of all machines");
+  for (const [side, repository] of [
+    ["from", "the repository with the points"],
+    ["to", "the repository that gets them, made by init"],
+  ] as const) {
+    command
+      .requiredOption(`--${side} <url>`, repository)
+      .option(`--${side}-key-file <file>`, "its key; else THINSTREAM_KEY_FILE; '' for none")
+      .option(`--${side}-profile <name>`, "whose S3 credentials, of the AWS configuration files; else as everywhere");
+  }
+  command
+    .addOption(new Option("--compression <codec>", "of data that is new there").choices(["lz4", "zstd", "none"]).default("lz4"))
+    .option("--json", "one JSON document on standard output");
+}
 
 function addBackup(add: Add): void {
   add<BackupFlags>("backup", "take a restore point of a machine", works.backup)

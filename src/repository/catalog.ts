@@ -26,6 +26,8 @@ export interface CatalogListing {
   readonly unreadable: readonly UnreadablePoint[];
   /** ids of points that are held; also such as are forgotten */
   readonly held: ReadonlySet<string>;
+  /** ids of points that are forgotten; they are among `points` on request only */
+  readonly forgotten: ReadonlySet<string>;
 }
 
 /** The newest state of a VM in the repository, and where the next point goes. */
@@ -53,18 +55,21 @@ export class Catalog {
     this.#holds = new Holds(store);
   }
 
-  /** All points, or those of one VM. Costs one list per kind and one read per point. */
-  async list(options: { readonly vm?: string; readonly signal?: AbortSignal } = {}): Promise<CatalogListing> {
+  /** All points, or those of one VM; on request forgotten ones too. Costs one list per kind and one read per point. */
+  async list(
+    options: { readonly vm?: string; readonly withForgotten?: boolean; readonly signal?: AbortSignal } = {},
+  ): Promise<CatalogListing> {
     const machine = options.vm === undefined ? {} : { vmId: vmId(this.#keys, options.vm) };
     const suffix = machine.vmId === undefined ? "" : `${machine.vmId}/`;
     const forgotten = new Set<string>();
-    for await (const { key } of this.#store.list(FORGOTTEN + suffix, options)) forgotten.add(key.slice(FORGOTTEN.length));
+    for await (const { key } of this.#store.list(FORGOTTEN + suffix, options)) forgotten.add(idAt(key));
     const keys: string[] = [];
-    for await (const { key } of this.#store.list(POINTS + suffix, options)) if (!forgotten.has(key.slice(POINTS.length))) keys.push(key);
+    for await (const { key } of this.#store.list(POINTS + suffix, options))
+      if (options.withForgotten === true || !forgotten.has(idAt(key))) keys.push(key);
     const read = await mapConcurrently(keys, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
     const points = oldestFirst(read.filter((one) => "seq" in one));
     const held = await this.#holds.list({ ...machine, ...options });
-    return { points, unreadable: read.filter((one) => "error" in one), held };
+    return { points, unreadable: read.filter((one) => "error" in one), held, forgotten };
   }
 
   /** Ids of points that were committed, not forgotten, and are no longer there: a number is never left out, and a point is never removed. */
@@ -274,6 +279,12 @@ export class Catalog {
   #seal(at: string, kind: DocumentKind): { kind: DocumentKind; key: Uint8Array; at: string; encrypted: boolean } {
     return { kind, key: this.#keys.document, at, encrypted: this.#keys.encrypted };
   }
+}
+
+/** The id of a point by the key of anything of it; the key itself where it is none. */
+function idAt(key: string): string {
+  const place = parsePointKey(key);
+  return place === null ? key : pointId(place.vmId, place.seq);
 }
 
 function missingBelow(newest: number, there: ReadonlySet<number> = new Set()): number[] {
