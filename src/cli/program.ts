@@ -9,6 +9,7 @@ import type { ForgetFlags } from "./commands/forget.ts";
 import type { InitFlags } from "./commands/init.ts";
 import type { PointFlags } from "./commands/point-hold.ts";
 import type { PointsFlags, ShowFlags } from "./commands/points.ts";
+import type { PruneFlags } from "./commands/prune.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
 import type { StoreTestFlags } from "./commands/store-test.ts";
 import type { Context, Outcome, RepositoryFlags } from "./context.ts";
@@ -30,6 +31,7 @@ const works = {
   pointHold: async () => (await import("./commands/point-hold.ts")).pointHold,
   pointRelease: async () => (await import("./commands/point-hold.ts")).pointRelease,
   points: async () => (await import("./commands/points.ts")).points,
+  prune: async () => (await import("./commands/prune.ts")).prune,
   restore: async () => (await import("./commands/restore.ts")).restore,
   storeTest: async () => (await import("./commands/store-test.ts")).storeTest,
   show: async () => (await import("./commands/points.ts")).show,
@@ -53,6 +55,10 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
   addRestore(add);
   add<RepositoryFlags>("check", "read everything and say what is missing or damaged", works.check);
   addForget(add);
+  add<PruneFlags>("prune", "remove what no restore point refers to; needs the right to delete", works.prune).option(
+    "--dry-run",
+    "only say what would be removed",
+  );
   addCopy(plain);
   plain<StoreTestFlags>("store-test", "try out what a store can and cannot do, and what that means", works.storeTest)
     .argument("<url>", "file:///path or s3://bucket/prefix?endpoint=http://host:port&region=us-east-1")

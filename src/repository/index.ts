@@ -10,6 +10,8 @@ export { vmId } from "./format/keys.ts";
 export type { DiskStats, PointCapture, PointConsistency, PointDisk, PointLevel, PointOrigin, PointRecord } from "./format/point.ts";
 export { type ImageRoot, isLoss } from "./map/image-map.ts";
 export { offerHints, similarImages } from "./hints.ts";
+export { prune, type PruneReport } from "./prune/prune.ts";
+export type { PruneOptions, PruneProgress, WaitingPacks } from "./prune/plan.ts";
 export { readCapture, readCapturePiece } from "./read/captures.ts";
 export { pointDamaged, readPoint } from "./read/point.ts";
 export { type DamagedRange, ImageReader, type ReadOptions } from "./read/image-reader.ts";

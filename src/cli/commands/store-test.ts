@@ -18,7 +18,7 @@ export async function storeTest({ url }: StoreTestFlags, context: Context): Prom
     const trials = trialsOf(url);
     const display = new ProgressDisplay(`Testing ${store.url}`);
     let done = 0;
-    const onFinding = (_finding: Finding, total: number): void => display.update({ done: ++done, total, bytes: 0 });
+    const onFinding = (_finding: Finding, total: number): void => display.update({ done: ++done, total, bytes: null });
     try {
       const examination = await examineStore(store, trials, { signal: context.signal, onFinding });
       const usable = isUsable(examination);
