@@ -61,9 +61,17 @@ async function* below(nodes: NodeReader, pair: ImagePair, place: Place): AsyncGe
   const [old, now] = await Promise.all([childrenOf(nodes, before, level), childrenOf(nodes, after, level)]);
   for (let i = 0; i < FANOUT; i++) {
     if (before === null && now.node !== null && i % AHEAD === 0) readAhead(nodes, now.node, i);
-    const child = { level: level - 1, first: first + i * FANOUT ** level };
-    yield* below(nodes, pair, { ...child, before: old.children[i] ?? null, after: now.children[i] ?? null });
+    yield* below(nodes, pair, {
+      level: level - 1,
+      first: first + i * FANOUT ** level,
+      before: childOf(old, i),
+      after: childOf(now, i),
+    });
   }
+}
+
+function childOf({ children }: Children, i: number): Subtree | null {
+  return children[i] ?? null;
 }
 
 function isOutside(pair: ImagePair, first: number, count: number): boolean {
