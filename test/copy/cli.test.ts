@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { IndependentReader } from "../independent-reader/reader.ts";
 import { type S3Lab, skipWithout, startS3, tempDir } from "../lab/index.ts";
 import { type BackupJson, type CliResult, thinstream, thinstreamJson } from "../support/thinstream.ts";
 
@@ -16,7 +17,7 @@ interface CopyJson {
   readonly uploadedBytes: number;
 }
 
-describe.skipIf(skipWithout("s3", "versitygw", "host"))("thinstream copy", () => {
+describe.skipIf(skipWithout("s3", "versitygw", "host", "reader"))("thinstream copy", () => {
   const dir = tempDir("copy");
   const [image, steps, credentials] = [join(dir, "web.raw"), join(dir, "steps"), join(dir, "credentials")];
   const key = (name: string): string => join(dir, `${name}.key`);
@@ -107,6 +108,14 @@ describe.skipIf(skipWithout("s3", "versitygw", "host"))("thinstream copy", () =>
     // Two granules and a bit were written, one emptied.
     expect(done.readBytes).toBeLessThanOrEqual(2 * 4 * 65_536);
     await expectWhole(["--repo", second, "--key-file", key("second")]);
+  });
+
+  test("makes what the independent reader understands", async () => {
+    const reader = new IndependentReader(join(dir, "second"), key("second"));
+    const there = await reader.points();
+    expect(there.length).toBe(3);
+    for (const [i, { id, disks }] of there.entries())
+      expect((await reader.disk(id, disks[0] ?? "")).equals(states[i] as Buffer)).toBe(true);
   });
 
   test("brings nothing the second time", async () => {
