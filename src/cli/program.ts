@@ -3,6 +3,7 @@ import { Command, Option } from "commander";
 import type { AgentFlags } from "./commands/agent.ts";
 import type { ApplyCrdsFlags } from "./commands/apply-crds.ts";
 import type { ControllerFlags } from "./commands/controller.ts";
+import type { CheckFlags } from "./commands/check.ts";
 import type { BackupFlags } from "./commands/backup.ts";
 import type { CopyFlags } from "./commands/copy.ts";
 import type { ForgetFlags } from "./commands/forget.ts";
@@ -12,8 +13,8 @@ import type { PointsFlags, ShowFlags } from "./commands/points.ts";
 import type { PruneFlags } from "./commands/prune.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
 import type { StoreTestFlags } from "./commands/store-test.ts";
-import type { Context, Outcome, RepositoryFlags } from "./context.ts";
-import { age, kept, size, timeZone } from "./flag-values.ts";
+import type { Context, Outcome } from "./context.ts";
+import { age, kept, percent, size, timeZone } from "./flag-values.ts";
 
 type Work<F> = (flags: F, context: Context) => Promise<Outcome>;
 
@@ -53,7 +54,7 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
   add<PointsFlags>("points", "list the restore points, oldest first", works.points).option("--vm <name>", "only this machine's");
   add<ShowFlags>("show", "show one restore point", works.show).argument("<point>", "its id");
   addRestore(add);
-  add<RepositoryFlags>("check", "read everything and say what is missing or damaged", works.check);
+  addCheck(add);
   addForget(add);
   add<PruneFlags>("prune", "remove what no restore point refers to; needs the right to delete", works.prune).option(
     "--dry-run",
@@ -100,6 +101,16 @@ function withRepositoryFlags(plain: Add): Add {
     command.option("--key-file <file>", "the repository's key; else THINSTREAM_KEY_FILE");
     return command.option("--json", "one JSON document on standard output");
   };
+}
+
+function addCheck(add: Add): void {
+  add<CheckFlags>("check", "say what is missing or damaged of all that any restore point needs, and whose it is", works.check)
+    .addOption(
+      new Option("--level <level>", "list: whether everything is there, and as long as it must be; read: everything is read")
+        .choices(["list", "read"])
+        .default("read"),
+    )
+    .option("--sample <percent>", "list everything, and read so many percent of the packs at random", percent);
 }
 
 function addForget(add: Add): void {

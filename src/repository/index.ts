@@ -1,5 +1,7 @@
 /** The repository: the only way disk data goes into an object store and comes out of it. Format: `format/FORMAT.md`. */
-export { checkRepository, type CheckOptions, type CheckReport, type Finding } from "./check/check-repository.ts";
+export { checkRepository, type CheckOptions, type CheckReport } from "./check/check-repository.ts";
+export type { DamagedPlace, Finding } from "./check/finding.ts";
+export { checkListed } from "./check/list-check.ts";
 export type { Catalog, CatalogListing, Lineage, UnreadablePoint } from "./catalog.ts";
 export type { ByteRange, DiskContent, Extent, ReadRequest } from "./disk-content.ts";
 export { RepositoryError, type RepositoryErrorCode } from "./errors.ts";

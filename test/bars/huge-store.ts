@@ -42,22 +42,19 @@ export class HugeStore extends MemoryObjectStore {
   lists = 0;
   /** packs that were removed */
   removed = 0;
-  readonly #lost: string | null;
   readonly #machineOf = new Map<string, number>();
   /** by run */
   readonly #usages = new Map<string, { readonly machine: number; readonly seq: number }>();
   #repository: Repository | null = null;
 
-  private constructor(huge: Huge, lost: string | null) {
+  private constructor(huge: Huge) {
     super();
     this.#huge = huge;
-    this.#lost = lost;
     this.#names = Array.from({ length: huge.machines }, (_, machine) => `team/vm-${machine}`);
   }
 
-  /** @param lost a pack that is missing */
-  static async make(huge: Huge, lost: string | null = null): Promise<{ readonly store: HugeStore; readonly repository: Repository }> {
-    const store = new HugeStore(huge, lost);
+  static async make(huge: Huge): Promise<{ readonly store: HugeStore; readonly repository: Repository }> {
+    const store = new HugeStore(huge);
     const repository = await Repository.init({ store, key: Buffer.alloc(32, 3) });
     for (const name of store.#names) await repository.catalog.writeHead(vmId(repository.keys, name), huge.pointsOfEach);
     store.#fill(repository);
@@ -98,7 +95,7 @@ export class HugeStore extends MemoryObjectStore {
       for (const { run, count } of this.#runsIn(prefix.slice(`packs/${domain}/`.length))) {
         for (let ordinal = 0; ordinal < count; ordinal++) {
           const pack = run + ordinal.toString(16).padStart(8, "0");
-          if (pack !== this.#lost) yield { key: `packs/${domain}/${pack.slice(0, 2)}/${pack}`, size: SIZE, modified };
+          yield { key: `packs/${domain}/${pack.slice(0, 2)}/${pack}`, size: SIZE, modified };
         }
       }
     } else if (prefix === "points/") {
@@ -141,16 +138,14 @@ export class HugeStore extends MemoryObjectStore {
     };
     const stats = { dirtyBytes: 0, zeroBytes: 0, readBytes: 0, newBytes: 0, uploadedBytes: 0, mapBytes: 0 };
     const text = encodePoint({
-      ...{
-        id: pointId(vm, seq),
-        seq,
-        run: runOf(machine, seq),
-        parent: null,
-        level: "full",
-        consistency: "offline",
-        captures: [],
-        warnings: [],
-      },
+      id: pointId(vm, seq),
+      seq,
+      run: runOf(machine, seq),
+      parent: null,
+      level: "full",
+      consistency: "offline",
+      captures: [],
+      warnings: [],
       time: new Date(Date.UTC(2026, 0, seq)).toISOString(),
       vm: { name: this.#names[machine] ?? "", uuid: null },
       tool: { name: "test", version: "0" },

@@ -47,6 +47,14 @@ test("prune says in a table and in JSON what went, what waits and until when; a 
   expect(marked.stdout).toMatch(/were found unneeded, and have to be so again: a prune after .*Z may remove them/);
   expect((await restore(repository, second, "vda")).equals(disk.bytes)).toBe(true);
 
+  expect(await thinstream(["check", "--level", "list", ...flags])).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^No damage: 1 restore points, \d+ packs, listed, nothing read/) as string,
+  });
+  expect(await thinstream(["check", "--sample", "50%", ...flags])).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/packs were drawn at random: were .* % of all damaged/) as string,
+  });
   await repository.store.put(`points/${second.id.slice(0, 12)}/0000000002`, randomBytes(99));
   const unclear = await thinstream(["prune", ...flags]);
   expect(unclear).toMatchObject({ code: 1, stdout: expect.stringMatching(new RegExp(`NO PACK MAY GO[^]*${second.id}: `)) });

@@ -170,6 +170,7 @@ describe("a repository of several hundred points", () => {
 
 /** Ids are `<vm id>-<number>`. */
 function byMachine(a: string, b: string): number {
-  const [[machine = "", seq = ""] = [], [other = "", otherSeq = ""] = []] = [a.split("-"), b.split("-")];
+  const [machine = "", seq = ""] = a.split("-");
+  const [other = "", otherSeq = ""] = b.split("-");
   return machine === other ? Number(seq) - Number(otherSeq) : machine < other ? -1 : 1;
 }

@@ -35,7 +35,7 @@ async function counted({ store, domain, keys }: Repository, image: ImageRoot): P
   return usage;
 }
 
-const change = fc.record({
+const step = fc.record({
   // Sizes on both sides of a map's growth by one level: 2 MiB and 64 MiB.
   granules: fc.constantFrom(1, 20, 32, 33, 100, 1024, 1030, 2000),
   writes: fc.uniqueArray(fc.nat(2000), { maxLength: 20 }),
@@ -44,7 +44,7 @@ const change = fc.record({
 
 test("what an image uses, followed from one to the next, is what a walk over each of them finds", async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(change, { minLength: 1, maxLength: 5 }), async (changes) => {
+    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 5 }), async (changes) => {
       const repository = await newRepository();
       const { store, domain, keys } = repository;
       const nodes = new NodeReader({ store, domain, sealer: new FrameSealer(keys) });

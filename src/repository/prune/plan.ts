@@ -76,7 +76,15 @@ export class Pruning {
     const { removable, earlier, waiting, isNew } = await this.#compare({ at, marks, places, unreferenced });
     const young = without(stored.young, reached.packs.bytes);
     return {
-      ...{ at, roots, stored, reached, unclear, unreferenced, earlier, isNew, marks: places },
+      at,
+      roots,
+      stored,
+      reached,
+      unclear,
+      unreferenced,
+      earlier,
+      isNew,
+      marks: places,
       removable: unclear.length > 0 ? new PackNumbers() : removable,
       waiting: [...waiting, ...waits(young, "young", new Date(at.getTime() + 2 * GRACE_MS))],
     };

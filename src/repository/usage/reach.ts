@@ -33,6 +33,8 @@ export interface ReachOptions {
   readonly signal: AbortSignal;
   readonly keep: boolean;
   readonly onPoint?: (done: number) => void;
+  /** told of each point and what it uses, in pieces: one for its captures and one for each disk */
+  readonly onUse?: (point: PointRecord, usage: PackUsage) => void;
 }
 
 /** Marks from the roots: of each machine its points in order, so that each map is compared with the one before. */
@@ -41,49 +43,59 @@ export async function reach(repository: Repository, { machines }: Roots, options
   const found: Found = { packs: new PackUsage(), roots: new Set(), unclear: [] };
   let points = 0;
   await mapConcurrently(machines, PARALLEL_MACHINES, async (machine) => {
-    const walk = new MachineWalk(repository, usages, found);
+    const walk = new MachineWalk(repository, { usages, found, options });
     for (const place of machine) {
       options.signal.throwIfAborted();
-      await walk.take(place, options.signal);
-      options.onPoint?.((points += 1));
+      await walk.take(place);
+      points += 1;
+      options.onPoint?.(points);
     }
   });
   return { ...found, points, made: usages.made };
 }
 
+interface Walking {
+  readonly usages: UsageIndex;
+  readonly found: Found;
+  readonly options: ReachOptions;
+}
+
 /** One machine's points, oldest first. */
 class MachineWalk {
   readonly #repository: Repository;
-  readonly #usages: UsageIndex;
-  readonly #found: Found;
+  readonly #walking: Walking;
   /** the newest image of each disk so far */
   readonly #last = new Map<string, KnownImage>();
 
-  constructor(repository: Repository, usages: UsageIndex, found: Found) {
+  constructor(repository: Repository, walking: Walking) {
     this.#repository = repository;
-    this.#usages = usages;
-    this.#found = found;
+    this.#walking = walking;
   }
 
-  async take({ id }: PlacedPoint, signal: AbortSignal): Promise<void> {
+  async take({ id }: PlacedPoint): Promise<void> {
+    const { signal } = this.#walking.options;
     try {
       await this.#mark(await this.#repository.catalog.point(id, signal));
     } catch (thrown) {
       signal.throwIfAborted();
       if (!isLoss(thrown) && !(thrown instanceof RepositoryError)) throw thrown;
-      this.#found.unclear.push({ id, reason: errorText(thrown) });
+      this.#walking.found.unclear.push({ id, reason: errorText(thrown) });
     }
   }
 
-  async #mark({ disks, captures }: PointRecord): Promise<void> {
-    const { packs, roots } = this.#found;
-    packs.raise(usageOfCaptures(captures));
-    for (const { name, size, root } of disks) {
-      const last = this.#last.get(name);
-      if (root === null || (last !== undefined && last.image.root !== null && rootName(last.image.root) === rootName(root))) continue;
-      const usage = await this.#usages.of({ size, root }, last ?? null);
-      roots.add(rootName(root));
-      packs.raise(usage);
+  async #mark(point: PointRecord): Promise<void> {
+    const { usages, found, options } = this.#walking;
+    const captures = usageOfCaptures(point.captures);
+    found.packs.raise(captures);
+    options.onUse?.(point, captures);
+    for (const { name, size, root } of point.disks) {
+      if (root === null) continue;
+      const last = this.#last.get(name) ?? null;
+      const isSame = last?.image.root != null && rootName(last.image.root) === rootName(root);
+      const usage = isSame ? last.usage : await usages.of({ size, root }, last);
+      found.roots.add(rootName(root));
+      if (!isSame) found.packs.raise(usage);
+      options.onUse?.(point, usage);
       this.#last.set(name, { image: { size, root }, usage });
     }
   }

@@ -3,29 +3,12 @@ import { describe, expect, test } from "vitest";
 
 import { FaultyObjectStore, StoreError } from "../../../src/objectstore/index.ts";
 import { checkRepository, prune, Repository } from "../../../src/repository/index.ts";
-import { ImageMap } from "../../../src/repository/map/image-map.ts";
-import { NodeReader } from "../../../src/repository/map/node-reader.ts";
-import { FrameSealer } from "../../../src/repository/format/frame.ts";
 import { headAt, pointAt } from "../../../src/repository/layout.ts";
 import { KEY, take } from "../harness.ts";
+import { packsNeeded } from "../packs-needed.ts";
 import { GRACE_HOURS, KiB, PruneLab } from "./lab.ts";
 
 const signal = new AbortController().signal;
-
-/** Packs that the points that are listed refer to, found by walking all of their maps. */
-async function needed({ repository }: PruneLab): Promise<Set<string>> {
-  const { store, domain, keys } = repository;
-  const packs = new Set<string>();
-  for (const { disks, captures } of (await repository.catalog.list()).points) {
-    for (const { pieces } of captures) for (const { pack } of pieces) packs.add(pack);
-    for (const disk of disks) {
-      const map = new ImageMap(new NodeReader({ store, domain, sealer: new FrameSealer(keys) }), disk);
-      for await (const { pack } of map.nodes()) packs.add(pack);
-      for await (const { reference } of map.granules()) packs.add(reference.pack);
-    }
-  }
-  return packs;
-}
 
 describe("prune", () => {
   test("a forgotten point goes after 30 hours, what it alone needed after 60, and the others restore bit for bit all the while", async () => {
@@ -47,7 +30,7 @@ describe("prune", () => {
     const swept = await lab.prune(1);
     expect(swept.removed.packs).toBe(marked.waiting[0]!.packs);
     expect(swept.removed).toMatchObject({ points: [], bytes: marked.waiting[0]!.bytes });
-    expect(new Set(await lab.packs())).toEqual(await needed(lab));
+    expect(new Set(await lab.packs())).toEqual(await packsNeeded(lab.repository));
     expect((await lab.restorable()).length).toBe(4);
     expect((await checkRepository(lab.repository, { signal })).findings).toEqual([]);
   });
@@ -103,7 +86,7 @@ describe("prune", () => {
     expect(swept.removed.packs).toBeGreaterThan(0);
     expect((await lab.store.keys("usage/")).length).toBe(2);
     expect(rest.length).toBe(1);
-    expect(new Set(await lab.packs())).toEqual(await needed(lab));
+    expect(new Set(await lab.packs())).toEqual(await packsNeeded(lab.repository));
     expect((await lab.restorable()).length).toBe(2);
   });
 
@@ -155,7 +138,7 @@ describe("prune", () => {
     const { unclear } = await lab.prune(GRACE_HOURS);
     expect(unclear).toEqual([]);
     expect(await lab.restorable()).toEqual([points[2]!.id]);
-    expect(new Set(await lab.packs())).toEqual(await needed(lab));
+    expect(new Set(await lab.packs())).toEqual(await packsNeeded(lab.repository));
   });
 
   test("a map that cannot be read keeps every pack", async () => {
@@ -199,7 +182,7 @@ describe("prune", () => {
       lab.store.onChange = () => undefined;
       expect(await lab.restorable(), `ended at change ${dies}`).toEqual([points[0]!.id, points[2]!.id]);
       await lab.prune(0);
-      expect(new Set(await lab.packs()), `ended at change ${dies}`).toEqual(await needed(lab));
+      expect(new Set(await lab.packs()), `ended at change ${dies}`).toEqual(await packsNeeded(lab.repository));
     }
   });
 
@@ -215,7 +198,7 @@ describe("prune", () => {
     lab.store.hours += GRACE_HOURS;
     const { removed } = await prune(await Repository.open({ store: full, key: KEY }), { signal });
     expect(removed.packs).toBeGreaterThan(0);
-    expect(new Set(await lab.packs())).toEqual(await needed(lab));
+    expect(new Set(await lab.packs())).toEqual(await packsNeeded(lab.repository));
   });
 
   test("credentials that may not delete: it says which ones it needs", async () => {

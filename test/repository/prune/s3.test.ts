@@ -98,7 +98,7 @@ describe.skipIf(skipWithout("s3"))("prune on S3", () => {
 
 /** A store whose clock is ahead by so many hours. */
 function inHours(store: ObjectStore, hours: number): ObjectStore {
-  const { now } = store;
-  store.now = async (options) => new Date((await now.call(store, options)).getTime() + hours * 3_600_000);
+  const now = store.now.bind(store);
+  store.now = async (options) => new Date((await now(options)).getTime() + hours * 3_600_000);
   return store;
 }
