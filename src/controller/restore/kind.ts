@@ -9,7 +9,7 @@ import type { VirtualMachine } from "../plan/kubevirt/objects.ts";
 import type { RestoreDecision, RestorePlan, RestoreWish } from "../plan/kubevirt/restore-request.ts";
 import { decideExisting, planRestore } from "../plan/kubevirt/restore.ts";
 import { deadlineOf } from "../runs/attempt.ts";
-import type { Completion, Preparation, RunKind } from "../runs/run.ts";
+import type { Completion, Preparation, RunKind, Stop } from "../runs/run.ts";
 import { isDone } from "../said.ts";
 import { finishRestore } from "./finish.ts";
 import { holdDisks, restoreWork } from "./hold.ts";
@@ -36,6 +36,7 @@ export class RestoreKind implements RunKind<RestoreRequest> {
   readonly work = "restore";
   // A machine that the second has finished would be written to by the first.
   readonly mayOverlap = false;
+  readonly finalStops = [];
   readonly words = {
     busy: "Restoring",
     action: "Restore",
@@ -148,11 +149,12 @@ export class RestoreKind implements RunKind<RestoreRequest> {
     return null;
   }
 
-  async mustAbort(run: RestoreRequest, signal: AbortSignal): Promise<{ readonly reason: string; readonly message: string } | null> {
+  async mustAbort(run: RestoreRequest, signal: AbortSignal): Promise<Stop | null> {
     const kept = keptOf(this.#context, run);
     if (kept === null) return null;
     const { claims, replaced } = kept;
-    return await restoreObstacle(this.#context.client, { place: kept, uid: identityOf(run).uid, claims, replaced }, signal);
+    const found = await restoreObstacle(this.#context.client, { place: kept, uid: identityOf(run).uid, claims, replaced }, signal);
+    return found === null ? null : { ...found, final: false };
   }
 
   async completed(run: RestoreRequest, result: SucceededResult, signal: AbortSignal): Promise<Completion> {

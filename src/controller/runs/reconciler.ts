@@ -8,7 +8,7 @@ import { isDone } from "../said.ts";
 import { attemptOf, attemptsOf, backoffAfter, deadlineOf } from "./attempt.ts";
 import { attemptBegun, attemptFailed, failed, stalled, succeeded, waiting } from "./record.ts";
 import type { Preparation, RunKind, RunResource, RunStatus } from "./run.ts";
-import { type Failure, lastWord, lost, overdue, refusalOf, silence, startTrouble } from "./trouble.ts";
+import { decidedStop, type Failure, lastWord, lost, overdue, refusalOf, silence, startTrouble } from "./trouble.ts";
 
 type Again = Awaited<ReturnType<Reconcile>>;
 
@@ -131,7 +131,7 @@ export class RunReconciler {
       return await this.#attemptFailed(run, pod, { ...lost(state.reason, state.message), at }, signal);
     }
     if (isOverdue(pod, this.#context.now())) return await this.#silent(run, pod, signal);
-    return (await this.#abortIfNeeded(run, pod, signal)) ?? (await this.#goesOn(run, pod, { state, signal }));
+    return (await this.#stopIfNeeded(run, pod, signal)) ?? (await this.#goesOn(run, pod, { state, signal }));
   }
 
   /** The agent's node does not answer, and it may work on. Another begins only where the two cannot spoil each other's work. */
@@ -196,14 +196,20 @@ export class RunReconciler {
     return { progress: { percent: Math.min(99, Math.floor((doneBytes * 100) / totalBytes)), doneBytes, totalBytes } };
   }
 
-  async #abortIfNeeded(run: RunResource, pod: Pod, signal: AbortSignal): Promise<Again | null> {
+  /**
+   * Ends the agent of a run that must not go on. Where that is for good, it is said first, and done once it is seen to be said: whoever finds the agent gone
+   * knows why, also when the reason has passed by then.
+   */
+  async #stopIfNeeded(run: RunResource, pod: Pod, signal: AbortSignal): Promise<Again | null> {
     const now = this.#context.now();
-    const abort = now >= deadlineOf(run) ? overdue(run, now) : await this.#kind.mustAbort(run, signal);
-    if (abort === null) return null;
-    if (pod.metadata.deletionTimestamp === undefined) {
-      this.#say(run, "Warning", abort.reason, abort.message);
-      await this.#context.agents.removePod(pod, signal);
-    }
+    const decided = decidedStop(run, this.#kind);
+    const late = now >= deadlineOf(run) ? { ...overdue(run, now), final: false } : null;
+    const stop = decided ?? late ?? (await this.#kind.mustAbort(run, signal));
+    if (stop === null) return null;
+    if (pod.metadata.deletionTimestamp !== undefined) return { againInMs: 1000 };
+    if (decided === null) this.#say(run, "Warning", stop.reason, stop.message);
+    if (decided === null && stop.final) await this.#write(run, (latest) => waiting(latest, stop, { now }), signal);
+    else await this.#context.agents.removePod(pod, signal);
     return { againInMs: 1000 };
   }
 
@@ -250,6 +256,8 @@ export class RunReconciler {
   async #attemptFailed(run: RunResource, pod: Pod | null, failure: Failure, signal: AbortSignal): Promise<Again> {
     const { attempts = 1 } = run.status ?? {};
     const now = this.#context.now();
+    const stop = decidedStop(run, this.#kind);
+    if (stop !== null) return await this.#end(run, pod, { ...stop, retryable: false, at: failure.at }, signal);
     this.#context.figures.attemptFailed({ work: this.#kind.work, run, attempt: attempts, reason: failure.reason });
     if (now >= deadlineOf(run)) return await this.#end(run, pod, overdue(run, failure.at, lastWord(failure)), signal);
     if (!failure.retryable) return await this.#end(run, pod, { ...failure, reason: this.#kind.reasonOf(failure.reason) }, signal);
