@@ -88,7 +88,7 @@ export class RepositoryReconciler {
     const age = now().getTime() - identityOf(pod).createdAt.getTime();
     if (state.phase === "running") return await this.#read(repository, pod, signal);
     if (state.phase === "starting") {
-      if (age < START_MS) return { againInMs: LOOK_MS };
+      if ((await agents.removeUnordered(pod, signal)) || age < START_MS) return { againInMs: LOOK_MS };
       const message = `the agent that reads the catalog does not start: ${state.problem?.message ?? "no node runs it"}`;
       await this.#fail(repository, { reason: state.problem?.reason ?? "Unschedulable", message }, signal);
     } else if (state.phase === "lost") {

@@ -1,9 +1,8 @@
 import { applyStatus, type Lane } from "../../kube/index.ts";
-import type { AgentObjects } from "../agents/job.ts";
 import { resultOf } from "../agents/result.ts";
 import type { ControllerContext, Reconcile } from "../context.ts";
 import { isOverdue, type PodState, podState } from "../dispatch/pod-state.ts";
-import { type Pod, secrets } from "../kinds.ts";
+import type { Pod } from "../kinds.ts";
 import { isDone } from "../said.ts";
 import { attemptOf, attemptsOf, backoffAfter, deadlineOf } from "./attempt.ts";
 import { attemptBegun, attemptFailed, failed, stalled, succeeded, waiting } from "./record.ts";
@@ -19,6 +18,13 @@ const LOOK_MS = 10_000;
 
 type Prepared =
   Exclude<Preparation, { readonly kind: "start" }> | (Extract<Preparation, { readonly kind: "start" }> & { readonly pod: Pod });
+
+const unordered = {
+  kind: "wait",
+  reason: "AgentStarting",
+  message: "an agent that never got its work order is taken away first",
+  againInMs: 1000,
+} as const;
 
 /**
  * Brings a run, backup or restore, to its end through any number of attempts. Level-based: every step follows from the resource and its pods as they are, is
@@ -97,23 +103,14 @@ export class RunReconciler {
   async #prepare(run: RunResource, attempt: number, signal: AbortSignal): Promise<Prepared> {
     try {
       const prepared = await this.#kind.prepare(run, attempt, signal);
-      return prepared.kind === "start" ? { ...prepared, pod: await this.#launch(prepared.objects, signal) } : prepared;
+      if (prepared.kind !== "start") return prepared;
+      const pod = await this.#context.agents.launch(prepared.objects, signal);
+      return pod === null ? unordered : { ...prepared, pod };
     } catch (thrown) {
       const refusal = refusalOf(thrown);
       if (refusal === null) throw thrown;
       this.#context.log.warn({ err: thrown }, `${this.#kind.resource.kind} ${run.metadata.name}: ${refusal.message}`);
       return refusal;
-    }
-  }
-
-  /** Without its pod nobody would take the order away again. */
-  async #launch(objects: AgentObjects, signal: AbortSignal): Promise<Pod> {
-    const { agents, client } = this.#context;
-    try {
-      return await agents.launch(objects, signal);
-    } catch (thrown) {
-      if (refusalOf(thrown) !== null) await client.delete(secrets, objects.secret.metadata, { signal }).catch(() => undefined);
-      throw thrown;
     }
   }
 
@@ -148,8 +145,11 @@ export class RunReconciler {
   }
 
   /** Records a pod that was made and not recorded: the controller that made it did not live to say so. */
-  async #adopt(run: RunResource, { metadata, spec }: Pod, signal: AbortSignal): Promise<Again> {
+  async #adopt(run: RunResource, pod: Pod, signal: AbortSignal): Promise<Again> {
+    const { metadata, spec } = pod;
     const { name, namespace = "" } = metadata;
+    // No attempt: what waits for an order that nobody made has done nothing.
+    if (!isOverdue(pod, this.#context.now()) && (await this.#context.agents.removeUnordered(pod, signal))) return { againInMs: 1000 };
     const begun = { attempt: attemptOf({ metadata }), pod: { name, namespace }, nodeName: spec?.nodeName ?? null, more: {} };
     await this.#write(run, (latest) => attemptBegun(latest, begun, { now: this.#context.now() }), signal);
     return { againInMs: 0 };
