@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { conditionOf } from "../../src/controller/said.ts";
-import { Vm } from "../acceptance/vm.ts";
+import type { Vm } from "../acceptance/vm.ts";
 import { skipWithout } from "../lab/index.ts";
 import { KillingProxy } from "./killing-proxy.ts";
 import { Scene } from "./scene.ts";
@@ -15,9 +15,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a backup under way when i
 
   beforeAll(async () => {
     scene = await Scene.start({ prefix: "overrun" });
-    vm = await Vm.start(scene.world, { vda: { size: "64M" } });
-    await vm.write("vda", "write -P 1 0 4M");
-    await scene.taken("base", vm);
+    vm = await scene.machine();
     proxy = await KillingProxy.start(scene.plane);
     await scene.operator.stop();
     await scene.operator.start(proxy.identity);
