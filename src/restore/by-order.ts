@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { type FileHandle, lstat, open, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
-import type { RestoreWork, SucceededResult } from "../api/index.ts";
+import { type RestoreWork, rfc3339, type SucceededResult } from "../api/index.ts";
 import { formatBytes } from "../lib/bytes.ts";
 import { type PointRecord, readPoint, type Repository } from "../repository/index.ts";
 import { RestoreError } from "./errors.ts";
@@ -45,7 +45,7 @@ export async function restoreByOrder({ repository, work, signal, onProgress }: R
     // The names of new files are to outlast a power cut as their content does.
     for (const path of made) await syncPath(dirname(path));
     const written = formatBytes(disks.reduce((sum, { writtenBytes }) => sum + writtenBytes, 0));
-    const message = `Restored ${disks.length === 1 ? "1 disk" : `${disks.length} disks`} of ${point.vm.name} as of ${point.time} (${point.id}); ${written} written`;
+    const message = `Restored ${disks.length === 1 ? "1 disk" : `${disks.length} disks`} of ${point.vm.name} as of ${rfc3339(point.time)} (${point.id}); ${written} written`;
     return { version: 1, outcome: "Succeeded", message, warnings: [] };
   } catch (thrown) {
     await Promise.all(made.map(async (path) => await rm(path, { force: true })));

@@ -1,4 +1,13 @@
-import { type RestoreWork, SERVING_MS, type SucceededResult, WAIT_MS, type Work, type WorkOrder, type WorkType } from "../../api/index.ts";
+import {
+  type RestoreWork,
+  rfc3339,
+  SERVING_MS,
+  type SucceededResult,
+  WAIT_MS,
+  type Work,
+  type WorkOrder,
+  type WorkType,
+} from "../../api/index.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { SealingKey } from "../../lib/sealed-message.ts";
 import type { Repository } from "../../repository/index.ts";
@@ -132,7 +141,9 @@ function deadlineOf({ deadline, run }: WorkOrder): { readonly signal: AbortSigna
   const passed = new AbortController();
   const pass = (): void =>
     passed.abort(
-      new OrderError("deadline", `The deadline of ${run.kind} ${run.name} has passed (${deadline})`, { hint: "Allow it more time" }),
+      new OrderError("deadline", `The deadline of ${run.kind} ${run.name} has passed (${rfc3339(deadline)})`, {
+        hint: "Allow it more time",
+      }),
     );
   const left = Date.parse(deadline) - Date.now();
   if (!(left > 0)) pass();

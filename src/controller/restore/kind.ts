@@ -1,4 +1,4 @@
-import type { RestoreRequest, SucceededResult } from "../../api/index.ts";
+import { type RestoreRequest, rfc3339, type SucceededResult } from "../../api/index.ts";
 import { agentObjects } from "../agents/objects.ts";
 import type { ControllerContext } from "../context.ts";
 import { identityOf } from "../identity.ts";
@@ -100,7 +100,7 @@ export class RestoreKind implements RunKind<RestoreRequest> {
     if (plan.kind !== "restore") return end(plan, wish, target.vm !== null);
     const started = await this.#start(restore, plan, signal);
     // As the repository has it: a mirror only says so.
-    const pointTime = point.time.replace(/\.\d+Z$/, "Z");
+    const pointTime = rfc3339(point.time);
     return started.kind === "start" ? { ...started, status: { ...started.status, pointTime } } : started;
   }
 
