@@ -18,13 +18,14 @@ export interface RestoreJob {
   readonly work: RestoreWork;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: RestoreProgress) => void;
+  readonly onStep: (step: string) => Promise<void>;
 }
 
 /**
  * Writes the disks of a point into volumes: a file on a file-system volume, made where missing, or a block volume's device. Files that were made for it
  * are removed again where it fails; what was overwritten is then neither old nor new.
  */
-export async function restoreByOrder({ repository, work, signal, onProgress }: RestoreJob): Promise<SucceededResult> {
+export async function restoreByOrder({ repository, work, signal, onProgress, onStep }: RestoreJob): Promise<SucceededResult> {
   const point = await readPoint(repository, work.point, signal);
   requireApart(work);
   const made: string[] = [];
@@ -41,6 +42,7 @@ export async function restoreByOrder({ repository, work, signal, onProgress }: R
       force: false,
       signal,
       onProgress,
+      onStep,
     });
     // The names of new files are to outlast a power cut as their content does.
     for (const path of made) await syncPath(dirname(path));

@@ -48,6 +48,7 @@ export interface RestoreJob {
   readonly work: RestoreWork;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: { readonly totalBytes: number; readonly doneBytes: number; readonly writtenBytes: number }) => void;
+  readonly onStep: (step: string) => Promise<void>;
 }
 
 /** Carries out a work order, with its channel open from beginning to end. Rejects with the error of what failed, and leaves nothing behind then. */
@@ -112,7 +113,7 @@ function workOf<T extends WorkType>(
 
 async function restoreWork(
   work: RestoreWork,
-  { board, signal, withRepository }: OrderJob,
+  { board, signal, withRepository, onStep }: OrderJob,
   restore: OrderRequest["restore"],
 ): Promise<SucceededResult> {
   return await withRepository(async (repository) => {
@@ -121,6 +122,7 @@ async function restoreWork(
       repository,
       work,
       signal,
+      onStep,
       onProgress: ({ totalBytes, doneBytes, writtenBytes }) =>
         board.count({ totalBytes, doneBytes, readBytes: 0, storedBytes: writtenBytes }),
     });
