@@ -25,6 +25,13 @@ export function kept(text: string): number {
   return count;
 }
 
+/** A share, as `5` or `5%`. */
+export function percent(text: string): number {
+  const share = /^\d{1,3}(?:\.\d{1,4})?%?$/.test(text) ? Number.parseFloat(text) : NaN;
+  if (!(share > 0 && share <= 100)) throw new InvalidArgumentError("must be a percentage above 0 and up to 100, such as 5 or 0.5");
+  return share;
+}
+
 /** Seconds. Neither minutes nor months, which `m` would mean to one and the other. */
 export function age(text: string): number {
   const parts = text === "" ? null : /^(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?$/.exec(text);

@@ -3,14 +3,16 @@ import { Command, Option } from "commander";
 import type { AgentFlags } from "./commands/agent.ts";
 import type { ApplyCrdsFlags } from "./commands/apply-crds.ts";
 import type { ControllerFlags } from "./commands/controller.ts";
+import type { CheckFlags } from "./commands/check.ts";
 import type { BackupFlags } from "./commands/backup.ts";
 import type { ForgetFlags } from "./commands/forget.ts";
 import type { InitFlags } from "./commands/init.ts";
 import type { PointFlags } from "./commands/point-hold.ts";
 import type { PointsFlags, ShowFlags } from "./commands/points.ts";
+import type { PruneFlags } from "./commands/prune.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
-import type { Context, Outcome, RepositoryFlags } from "./context.ts";
-import { age, kept, size, timeZone } from "./flag-values.ts";
+import type { Context, Outcome } from "./context.ts";
+import { age, kept, percent, size, timeZone } from "./flag-values.ts";
 
 type Work<F> = (flags: F, context: Context) => Promise<Outcome>;
 
@@ -27,6 +29,7 @@ const works = {
   pointHold: async () => (await import("./commands/point-hold.ts")).pointHold,
   pointRelease: async () => (await import("./commands/point-hold.ts")).pointRelease,
   points: async () => (await import("./commands/points.ts")).points,
+  prune: async () => (await import("./commands/prune.ts")).prune,
   restore: async () => (await import("./commands/restore.ts")).restore,
   show: async () => (await import("./commands/points.ts")).show,
 };
@@ -47,8 +50,12 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
   add<PointsFlags>("points", "list the restore points, oldest first", works.points).option("--vm <name>", "only this machine's");
   add<ShowFlags>("show", "show one restore point", works.show).argument("<point>", "its id");
   addRestore(add);
-  add<RepositoryFlags>("check", "read everything and say what is missing or damaged", works.check);
+  addCheck(add);
   addForget(add);
+  add<PruneFlags>("prune", "remove what no restore point refers to; needs the right to delete", works.prune).option(
+    "--dry-run",
+    "only say what would be removed",
+  );
   const point = root.command("point").description("say what is to become of single restore points").exitOverride();
   const addToPoint = withRepositoryFlags(adder(point, context, done));
   addToPoint<PointFlags>("hold", "keep them, whatever is forgotten and pruned", works.pointHold).argument("<point...>", "ids");
@@ -86,6 +93,16 @@ function withRepositoryFlags(plain: Add): Add {
     command.option("--key-file <file>", "the repository's key; else THINSTREAM_KEY_FILE");
     return command.option("--json", "one JSON document on standard output");
   };
+}
+
+function addCheck(add: Add): void {
+  add<CheckFlags>("check", "say what is missing or damaged of all that any restore point needs, and whose it is", works.check)
+    .addOption(
+      new Option("--level <level>", "list: whether everything is there, and as long as it must be; read: everything is read")
+        .choices(["list", "read"])
+        .default("read"),
+    )
+    .option("--sample <percent>", "list everything, and read so many percent of the packs at random", percent);
 }
 
 function addForget(add: Add): void {

@@ -8,8 +8,8 @@ export interface ProgressSample {
   /** in any unit, as far as `total` is in the same */
   readonly done: number;
   readonly total: number;
-  /** bytes moved so far, for the rate */
-  readonly bytes: number;
+  /** bytes moved so far, for the rate; null where it is not bytes that are moved */
+  readonly bytes: number | null;
 }
 
 /** Shows how far long work is: a bar with rate and remaining time on a terminal, a plain line every five seconds elsewhere. Writes to standard error. */
@@ -45,8 +45,9 @@ export class ProgressDisplay {
 /** One line about the state of the work. @param seconds since it began */
 export function describe(what: string, { done, total, bytes }: ProgressSample, seconds: number): string {
   const share = total === 0 ? 1 : Math.min(1, done / total);
-  const rate = seconds === 0 ? 0 : bytes / seconds;
   const left = share === 0 ? "?" : clock((seconds * (1 - share)) / share);
+  if (bytes === null) return `${what}: ${(share * 100).toFixed(0)} %, ${done} of ${total}, ${left} left`;
+  const rate = seconds === 0 ? 0 : bytes / seconds;
   return `${what}: ${(share * 100).toFixed(0)} %, ${formatBytes(bytes)} at ${formatBytes(Math.round(rate))}/s, ${left} left`;
 }
 

@@ -66,10 +66,15 @@ if [ "${npm_lifecycle_event:-}" = thinstream ] && [ -n "${INIT_CWD:-}" ]; then c
 
 # Buffers of a granule or a pack come and go all the time. By default malloc maps and unmaps each of them, and the page faults cost more
 # than the work on them (measured: twice the time to compress and seal a granule), so memory is kept instead of given back.
-export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-33554432}"
-export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-2147483648}"
-export MALLOC_TOP_PAD_="${MALLOC_TOP_PAD_:-1048576}"
-export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-4}"
+# The controller has no such buffers: what a long answer took for a moment goes back to the system.
+if [ "${1:-}" = controller ]; then
+  export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-2}"
+else
+  export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-33554432}"
+  export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-2147483648}"
+  export MALLOC_TOP_PAD_="${MALLOC_TOP_PAD_:-1048576}"
+  export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-4}"
+fi
 # libvirt and NBD calls, files and cryptography wait in one pool of threads; Node's four are too few.
 export UV_THREADPOOL_SIZE="${UV_THREADPOOL_SIZE:-16}"
 # A core file would hold keys and disk content.

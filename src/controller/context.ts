@@ -2,6 +2,7 @@ import type { BackupPolicy, BackupRepository, RestorePoint, RestoreRequest, Virt
 import type { EventRecorder, Informer, KubeClient, KubeObject, Lister } from "../kube/index.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { Agents } from "./agents/agents.ts";
+import type { Mirroring } from "./catalog/mirroring.ts";
 import type { ControllerConfig } from "./config.ts";
 import type { Loose, Pod } from "./kinds.ts";
 import type { Pace } from "./pace.ts";
@@ -36,6 +37,7 @@ export interface ControllerContext {
   readonly log: Logger;
   readonly now: () => Date;
   readonly pace: Pace;
+  readonly mirroring: Mirroring;
   /** What is counted for `/metrics`. */
   readonly figures: RunFigures;
   /** Aborts when this controller leads no longer. */

@@ -4,6 +4,7 @@ import type { Logger } from "../lib/logger.ts";
 import { Agents, BY_RUN } from "./agents/agents.ts";
 import { BackupKind } from "./backup/kind.ts";
 import { kubevirtServed, makeCaches } from "./caches.ts";
+import { Mirroring } from "./catalog/mirroring.ts";
 import { RepositoryReconciler } from "./catalog/reconciler.ts";
 import type { ControllerConfig } from "./config.ts";
 import type { Caches, ControllerContext, Reconcile } from "./context.ts";
@@ -113,6 +114,7 @@ async function lead(
     log,
     now,
     pace: new Pace(),
+    mirroring: new Mirroring(),
     figures,
     leadership: () => leadership,
   };
@@ -123,7 +125,7 @@ async function lead(
   add("RestoreRequest", 4, new RunReconciler(context, new RestoreKind(context)).reconcile);
   add("BackupRepository", 4, new RepositoryReconciler(context).reconcile);
   const wakeRepository = (name: string): void => queues["BackupRepository"]?.addAfter(name, 1000);
-  // Two at a time: while a catalog is mirrored, making its restore points goes before saying what holds of each.
+  // Two at a time: of tens of thousands nothing is urgent.
   add("RestorePoint", 2, new RestorePointReconciler(context, wakeRepository).reconcile);
   add("BackupPolicy", 4, new PolicyReconciler(context).reconcile);
   const unsubscribe = [

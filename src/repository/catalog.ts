@@ -11,6 +11,8 @@ import { decodePoint, encodePoint, type PointRecord } from "./format/point.ts";
 import { FORGOTTEN, forgottenAt, headAt, HEADS, parsePointId, parsePointKey, pointAt, pointId, POINTS, unknownPoint } from "./layout.ts";
 
 const PARALLEL_READS = 32;
+/** Points read before they are handed on. */
+const PAGE = 256;
 /** How far back a backup looks for a point to stand on when the newest ones are forgotten. */
 const LOOK_BACK = 64;
 
@@ -40,6 +42,8 @@ export interface Lineage {
 
 /** What lies at the place of a point: damage keeps its number taken, and is nothing to stand on. */
 type Probe = PointRecord | "damaged" | null;
+/** The same, where a place that prune has emptied is told from one that was never taken: a number is never used twice. */
+type Taken = Probe | "removed";
 
 /** The restore points of one domain, FORMAT.md §8 and §9. */
 export class Catalog {
@@ -55,27 +59,40 @@ export class Catalog {
 
   /** All points, or those of one VM. Costs one list per kind and one read per point. */
   async list(options: { readonly vm?: string; readonly signal?: AbortSignal } = {}): Promise<CatalogListing> {
+    const all: { points: PointRecord[]; unreadable: UnreadablePoint[]; held: ReadonlySet<string> } = {
+      points: [],
+      unreadable: [],
+      held: new Set(),
+    };
+    for await (const { points, unreadable, held } of this.pages(options)) {
+      all.points.push(...points);
+      all.unreadable.push(...unreadable);
+      all.held = held;
+    }
+    return { ...all, points: oldestFirst(all.points) };
+  }
+
+  /** The same a few hundred at a time as they are read, machine by machine and each machine's oldest first. There is one page at least, and each tells of all holds. */
+  async *pages(options: { readonly vm?: string; readonly signal?: AbortSignal } = {}): AsyncGenerator<CatalogListing, void, undefined> {
     const machine = options.vm === undefined ? {} : { vmId: vmId(this.#keys, options.vm) };
     const suffix = machine.vmId === undefined ? "" : `${machine.vmId}/`;
     const forgotten = new Set<string>();
     for await (const { key } of this.#store.list(FORGOTTEN + suffix, options)) forgotten.add(key.slice(FORGOTTEN.length));
+    const held = await this.#holds.list({ ...machine, ...options });
     const keys: string[] = [];
     for await (const { key } of this.#store.list(POINTS + suffix, options)) if (!forgotten.has(key.slice(POINTS.length))) keys.push(key);
-    const read = await mapConcurrently(keys, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
-    const points = oldestFirst(read.filter((one) => "seq" in one));
-    const held = await this.#holds.list({ ...machine, ...options });
-    return { points, unreadable: read.filter((one) => "error" in one), held };
+    for (let at = 0; at === 0 || at < keys.length; at += PAGE) {
+      const page = keys.slice(at, at + PAGE);
+      const read = await mapConcurrently(page, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
+      yield { points: read.filter((one) => "seq" in one), unreadable: read.filter((one) => "error" in one), held };
+    }
   }
 
-  /** Ids of points that were committed, not forgotten, and are no longer there: a number is never left out, and a point is never removed. */
+  /** Ids of points that were committed, not forgotten, and are no longer there: a number is never left out, and a point is never removed before it was forgotten. */
   async missing(signal: AbortSignal): Promise<string[]> {
-    const there = new Map<string, Set<number>>();
-    const last = new Map<string, number>();
     // The heads first: what is committed meanwhile is then in the list and not in them.
-    for await (const { key } of this.#store.list(HEADS, { signal })) {
-      const vm = key.slice(HEADS.length);
-      last.set(vm, await this.#head(vm, signal));
-    }
+    const last = new Map(await this.heads(signal));
+    const there = new Map<string, Set<number>>();
     for (const prefix of [POINTS, FORGOTTEN]) {
       for await (const { key } of this.#store.list(prefix, { signal })) {
         const place = parsePointKey(key);
@@ -85,6 +102,14 @@ export class Catalog {
       }
     }
     return [...last].flatMap(([vm, newest]) => missingBelow(newest, there.get(vm)).map((seq) => pointId(vm, seq)));
+  }
+
+  /** The hints of all machines, by VM id: numbers of points that were committed. */
+  async heads(signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
+    const vms: string[] = [];
+    for await (const { key } of this.#store.list(HEADS, { signal })) vms.push(key.slice(HEADS.length));
+    const seqs = await mapConcurrently(vms, PARALLEL_READS, async (vm) => await this.#head(vm, signal));
+    return new Map(vms.map((vm, i) => [vm, seqs[i] ?? 0]));
   }
 
   /** One point by id, forgotten or not. Rejects `point-unknown`. */
@@ -111,11 +136,11 @@ export class Catalog {
     const asOf = await this.#store.now(options);
     const head = await this.#head(id, options.signal);
     let seq = head;
-    const newer = new Map<number, Probe>();
+    const newer = new Map<number, Taken>();
     for (
-      let found = await this.#probe(id, seq + 1, options.signal);
+      let found = await this.#taken(id, seq + 1, options.signal);
       found !== null;
-      found = await this.#probe(id, seq + 1, options.signal)
+      found = await this.#taken(id, seq + 1, options.signal)
     ) {
       seq++;
       newer.set(seq, found);
@@ -123,7 +148,7 @@ export class Catalog {
     const points: PointRecord[] = [];
     for (let back = seq; back > Math.max(0, seq - LOOK_BACK) && points.length < options.depth; back--) {
       const point = newer.get(back) ?? (await this.#probe(id, back, options.signal));
-      if (point === null || point === "damaged" || (await this.#isForgotten(id, back, options.signal))) continue;
+      if (point === null || typeof point === "string" || (await this.#isForgotten(id, back, options.signal))) continue;
       if (point.vm.name !== vm) throw damaged(`The VMs ${vm} and ${point.vm.name} share the id ${id}`);
       points.push(point);
     }
@@ -165,9 +190,10 @@ export class Catalog {
     return await this.#holds.has(id, signal);
   }
 
-  /** Rejects `point-unknown`, and `point-held` while the point is held. A damaged point may be forgotten like any other. */
+  /** Rejects `point-unknown`, and `point-held` while the point is held. A damaged point may be forgotten like any other, and one that was lost. */
   async requireForgettable(id: string, signal?: AbortSignal): Promise<void> {
-    await this.#requireThere(id, signal);
+    const { vmId: vm, seq } = parsePointId(id);
+    if (seq > (await this.#head(vm, signal))) await this.#requireThere(id, signal);
     if (!(await this.#holds.has(id, signal))) return;
     throw new RepositoryError("point-held", `The restore point ${id} is held and was not forgotten`, {
       hint: "`thinstream point release` lets go of it",
@@ -237,6 +263,11 @@ export class Catalog {
     });
   }
 
+  async #taken(vm: string, seq: number, signal?: AbortSignal): Promise<Taken> {
+    const found = await this.#probe(vm, seq, signal);
+    return found === null && (await this.#isForgotten(vm, seq, signal)) ? "removed" : found;
+  }
+
   async #head(vm: string, signal?: AbortSignal): Promise<number> {
     const at = headAt(vm);
     try {
@@ -276,7 +307,8 @@ export class Catalog {
   }
 }
 
-function missingBelow(newest: number, there: ReadonlySet<number> = new Set()): number[] {
+/** Numbers from 1 on that are not there. */
+export function missingBelow(newest: number, there: ReadonlySet<number> = new Set()): number[] {
   const missing: number[] = [];
   for (let seq = 1; seq <= newest; seq++) if (!there.has(seq)) missing.push(seq);
   return missing;

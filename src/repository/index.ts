@@ -1,5 +1,7 @@
 /** The repository: the only way disk data goes into an object store and comes out of it. Format: `format/FORMAT.md`. */
-export { checkRepository, type CheckOptions, type CheckReport, type Finding } from "./check/check-repository.ts";
+export { checkRepository, type CheckOptions, type CheckReport } from "./check/check-repository.ts";
+export type { DamagedPlace, Finding } from "./check/finding.ts";
+export { checkListed } from "./check/list-check.ts";
 export type { Catalog, CatalogListing, Lineage, UnreadablePoint } from "./catalog.ts";
 export type { ByteRange, DiskContent, Extent, ReadRequest } from "./disk-content.ts";
 export { RepositoryError, type RepositoryErrorCode } from "./errors.ts";
@@ -10,6 +12,8 @@ export { vmId } from "./format/keys.ts";
 export type { DiskStats, PointCapture, PointConsistency, PointDisk, PointLevel, PointRecord } from "./format/point.ts";
 export { type ImageRoot, isLoss } from "./map/image-map.ts";
 export { offerHints, similarImages } from "./hints.ts";
+export { prune, type PruneReport } from "./prune/prune.ts";
+export type { PruneOptions, PruneProgress, WaitingPacks } from "./prune/plan.ts";
 export { readCapture, readCapturePiece } from "./read/captures.ts";
 export { pointDamaged, readPoint } from "./read/point.ts";
 export { type DamagedRange, ImageReader, type ReadOptions } from "./read/image-reader.ts";

@@ -40,6 +40,21 @@ export function hintsAt(domain: string): string {
   return `hints/${domain}`;
 }
 
+/** Prefix of what images use of the packs: documents that prune keeps for itself. */
+export function usagesOf(domain: string): string {
+  return `usage/${domain}/`;
+}
+
+/** @param root of an image map: the same root is the same map */
+export function usageAt(domain: string, { pack, offset }: { readonly pack: string; readonly offset: number }): string {
+  return `${usagesOf(domain)}${pack}-${offset.toString(16).padStart(8, "0")}`;
+}
+
+/** Prefix of what prunes found unreferenced. */
+export function marksOf(domain: string): string {
+  return `prune/${domain}/`;
+}
+
 /** The id people type. */
 export function pointId(vmId: string, seq: number): string {
   return `${vmId}-${seq}`;

@@ -13,10 +13,15 @@ export async function setQuota(lab: S3Lab, bytes: number | null): Promise<void> 
 
 /** The environment of a user who may do these actions and nothing else, for an hour. */
 export async function restricted(lab: S3Lab, actions: readonly S3Action[]): Promise<NodeJS.ProcessEnv> {
-  const Policy = JSON.stringify({
+  return await underPolicy(lab, {
     Version: "2012-10-17",
     Statement: [{ Effect: "Allow", Action: actions, Resource: ["arn:aws:s3:::*"] }],
   });
+}
+
+/** The environment of a user whom this policy binds, for an hour. */
+export async function underPolicy(lab: S3Lab, policy: object): Promise<NodeJS.ProcessEnv> {
+  const Policy = JSON.stringify(policy);
   const body = new URLSearchParams({ Action: "AssumeRole", Version: "2011-06-15", DurationSeconds: "3600", Policy }).toString();
   const answer = await send(lab, { method: "POST", path: "/", query: "", body });
   const of = (name: string): string => new RegExp(`<${name}>([^<]+)</${name}>`).exec(answer)?.[1] ?? "";

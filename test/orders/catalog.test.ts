@@ -62,11 +62,11 @@ describe("a repository of several hundred points", () => {
     return { pages, points, unreadable };
   }
 
-  test("is served in pages, every point once, as the repository lists them", async () => {
+  test("is served in pages, every point once, machine by machine and the oldest first", async () => {
     const { pages, points, unreadable } = await fetchAll(await order({ type: "catalog", initialize: false }));
     expect([pages, unreadable]).toEqual([[500, POINTS - 500], []]);
     const listed = await repository.catalog.list();
-    expect(points.map(({ id }) => id)).toEqual(listed.points.map(({ id }) => id));
+    expect(points.map(({ id }) => id)).toEqual(listed.points.map(({ id }) => id).toSorted(byMachine));
     expect(points.find(({ id }) => id === listed.points[0]?.id)).toMatchObject({ seq: 1, parent: null, level: "full", disks: [{ name: "vda", size: 65_536 }], captures: [{ name: "big.bin", size: 2_500_000 }] }); // prettier-ignore
   });
 
@@ -167,3 +167,10 @@ describe("a repository of several hundred points", () => {
     succeeded(await first.ended);
   });
 });
+
+/** Ids are `<vm id>-<number>`. */
+function byMachine(a: string, b: string): number {
+  const [machine = "", seq = ""] = a.split("-");
+  const [other = "", otherSeq = ""] = b.split("-");
+  return machine === other ? Number(seq) - Number(otherSeq) : machine < other ? -1 : 1;
+}

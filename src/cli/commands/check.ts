@@ -1,25 +1,42 @@
 import { formatBytes } from "../../lib/bytes.ts";
-import { checkRepository } from "../../repository/index.ts";
+import { checkListed, checkRepository, type CheckReport } from "../../repository/index.ts";
 import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { ProgressDisplay } from "../progress.ts";
 
-/** `thinstream check`: reads everything that any point needs and says what is missing or damaged, and whose it is. */
-export async function check(flags: RepositoryFlags, context: Context): Promise<Outcome> {
+export interface CheckFlags extends RepositoryFlags {
+  readonly level: "list" | "read";
+  /** percent */
+  readonly sample?: number;
+}
+
+/** `thinstream check`: says what is missing or damaged of all that any point needs, and whose it is. */
+export async function check(flags: CheckFlags, context: Context): Promise<Outcome> {
   return await withRepository(flags, context, async (repository) => {
     const display = new ProgressDisplay("Checking");
     const onProgress = ({ packs, ofPacks, bytesRead }: { packs: number; ofPacks: number; bytesRead: number }): void =>
       display.update({ done: packs, total: ofPacks, bytes: bytesRead });
-    const report = await checkRepository(repository, { signal: context.signal, onProgress }).finally(() => display.end());
-    const summary = `${report.points} restore points, ${report.packs} packs, ${formatBytes(report.bytesRead)} read`;
-    const lines = report.findings.map(
-      ({ what, reason, points }) => `${what}: ${reason}. Touches ${points.length === 0 ? "no point" : points.join(", ")}`,
-    );
+    const options = { signal: context.signal, onProgress };
+    const { level, sample = 0 } = flags;
+    const isWhole = level === "read" && sample === 0;
+    const checking = isWhole ? checkRepository(repository, options) : checkListed(repository, { ...options, sample });
+    const report = await checking.finally(() => display.end());
     const ok = report.findings.length === 0;
-    return {
-      json: { ok, ...report },
-      text: ok ? `No damage: ${summary}` : `DAMAGED: ${summary}\n${lines.join("\n")}`,
-      exitCode: ok ? ExitCode.ok : ExitCode.failed,
-    };
+    return { json: { ok, ...report }, text: textOf(report, level), exitCode: ok ? ExitCode.ok : ExitCode.failed };
   });
+}
+
+function textOf({ points, packs, bytesRead, findings, sample }: CheckReport, level: CheckFlags["level"]): string {
+  const looked = level === "list" && sample === undefined ? "listed, nothing read" : `${formatBytes(bytesRead)} read`;
+  const summary = `${points} restore points, ${packs} packs, ${looked}`;
+  const lines = findings.map(
+    ({ what, reason, points: touched }) => `${what}: ${reason}. Touches ${touched.length === 0 ? "no point" : touched.join(", ")}`,
+  );
+  const confidence = sample === undefined || sample.detects === 0 ? [] : [sampled(sample)];
+  return [findings.length === 0 ? `No damage: ${summary}` : `DAMAGED: ${summary}`, ...lines, ...confidence].join("\n");
+}
+
+function sampled({ packs, detects }: NonNullable<CheckReport["sample"]>): string {
+  const share = (detects * 100).toPrecision(2);
+  return `${packs} packs were drawn at random: were ${share} % of all damaged, one of those would have been among them with a probability of 95 %`;
 }

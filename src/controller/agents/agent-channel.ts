@@ -78,7 +78,7 @@ export class AgentChannel {
     await this.#post("/frozen", message, signal);
   }
 
-  /** A page of the catalog from a place on; its `next` is the place of the page after it. */
+  /** A page of the catalog from a place on, empty where the agent has not read so far; its `next` is the place of the page after it. */
   async points(after: number, signal: AbortSignal): Promise<PointsPage> {
     return await this.#get(`/points?after=${after}`, parsePointsPage, { signal });
   }

@@ -108,7 +108,9 @@ export class RepositoryReconciler {
     const { repositoryId: known = found } = repository.status ?? {};
     if (found === known) {
       const since = identityOf(pod).createdAt;
-      const catalog = await syncCatalog(this.#context, { repository: repository.metadata.name, channel, since, first }, signal);
+      const { name } = repository.metadata;
+      const sync = async (): Promise<Catalog> => await syncCatalog(this.#context, { repository: name, channel, since, first }, signal);
+      const catalog = await this.#context.mirroring.during(name, sync);
       await this.#succeed(repository, { ...catalog, ...first.repository }, signal);
     } else {
       const message = `the repository ${known} was there before, now it is ${found}: bring the first back, or delete this BackupRepository and make it again to use the other`;

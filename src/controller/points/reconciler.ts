@@ -4,6 +4,9 @@ import type { ControllerContext, Reconcile } from "../context.ts";
 import { restorePoints } from "../kinds.ts";
 import { conditionsAfter, type Say } from "../said.ts";
 
+/** milliseconds between two looks at a point whose repository's catalog is being mirrored: the rest of the catalog goes first */
+const MIRRORING_MS = 2_000;
+
 /**
  * Restore points in the cluster: says whether they can be restored, and sees to it that one whose deletion is to forget the point does not go before that
  * is done. The forgetting itself is its repository's work, many at a time.
@@ -24,6 +27,7 @@ export class RestorePointReconciler {
       this.#wakeRepository(point.spec.repositoryRef.name);
       return undefined;
     }
+    if (this.#context.mirroring.isUnderWay(point.spec.repositoryRef.name)) return { againInMs: MIRRORING_MS };
     await this.#guard(point, signal);
     await this.#say(point, signal);
     return undefined;

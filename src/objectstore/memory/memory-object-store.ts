@@ -23,7 +23,13 @@ export class MemoryObjectStore implements ObjectStore {
   readonly url = "memory:";
   readonly #objects = new Map<string, Stored>();
   #sorted: readonly string[] | null = null;
+  readonly #clock: () => Date;
   #closed = false;
+
+  /** @param clock what counts as the store's own */
+  constructor(clock: () => Date = () => new Date()) {
+    this.#clock = clock;
+  }
 
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array> {
     const { bytes } = await this.#find(key, options);
@@ -78,7 +84,7 @@ export class MemoryObjectStore implements ObjectStore {
 
   async now(options: CallOptions = {}): Promise<Date> {
     await this.#ready(options);
-    return new Date();
+    return this.#clock();
   }
 
   async close(): Promise<void> {
@@ -110,7 +116,7 @@ export class MemoryObjectStore implements ObjectStore {
   /** Keeps a copy: `slice` of a Buffer would share the caller's memory, which is used again. */
   #store(key: string, body: Uint8Array): void {
     if (!this.#objects.has(key)) this.#sorted = null;
-    this.#objects.set(key, { bytes: new Uint8Array(body), modified: new Date() });
+    this.#objects.set(key, { bytes: new Uint8Array(body), modified: this.#clock() });
   }
 
   #page(prefix: string, after: string): ObjectStat[] {

@@ -8,27 +8,21 @@ import { ImageMap, type LostGranules } from "../map/image-map.ts";
 import { NodeReader } from "../map/node-reader.ts";
 import { readCapture } from "../read/captures.ts";
 import type { Repository } from "../repository.ts";
-import { PackChecker, type PackDamage } from "./pack-check.ts";
-
-/** One thing a check found wrong, and whose data it touches. */
-export interface Finding {
-  /** object, disk or capture the sentence is about */
-  readonly what: string;
-  readonly reason: string;
-  /** points that do not restore whole because of it */
-  readonly points: readonly string[];
-}
+import { blame, type Finding } from "./finding.ts";
+import { checkPacks, type PackProgress } from "./pack-check.ts";
 
 export interface CheckReport {
   readonly points: number;
   readonly packs: number;
   readonly bytesRead: number;
   readonly findings: readonly Finding[];
+  /** of a sample: how many of the packs were read, and the share of damaged packs that would have shown with a probability of 95 % */
+  readonly sample?: { readonly packs: number; readonly detects: number };
 }
 
 export interface CheckOptions {
   readonly signal: AbortSignal;
-  readonly onProgress?: (progress: { readonly packs: number; readonly ofPacks: number; readonly bytesRead: number }) => void;
+  readonly onProgress?: (progress: PackProgress) => void;
 }
 
 /** Everything one point refers to, as the walk of its maps found it. */
@@ -40,9 +34,9 @@ interface Walked {
 /** Reads the whole repository: every point, every node, every pack that a point needs, every frame in it. */
 export async function checkRepository(repository: Repository, options: CheckOptions): Promise<CheckReport> {
   const { points, unreadable } = await repository.catalog.list(options);
-  const findings: Finding[] = unreadable.map(({ id, error }) => ({ what: `point ${id}`, reason: error.message, points: [id] }));
+  const findings: Finding[] = unreadable.map(({ id, error }) => ({ what: `point ${id}`, reason: error.message, points: [id], places: [] }));
   for (const id of await repository.catalog.missing(options.signal))
-    findings.push({ what: `point ${id}`, reason: "it is missing", points: [id] });
+    findings.push({ what: `point ${id}`, reason: "it is missing", points: [id], places: [] });
   const pointsOfPack = new Map<string, Set<string>>();
   for (const point of points) {
     const walked = await walkPoint(repository, point, options.signal);
@@ -52,7 +46,7 @@ export async function checkRepository(repository: Repository, options: CheckOpti
   const { damages, bytesRead } = await checkPacks(repository, [...pointsOfPack.keys()].toSorted(), options);
   for (const damage of damages) {
     const candidates = points.filter((point) => pointsOfPack.get(damage.pack)?.has(point.id));
-    findings.push(...(await blame(repository, damage, candidates)));
+    findings.push(await blame(repository, damage, { candidates, signal: options.signal }));
   }
   return { points: points.length, packs: pointsOfPack.size, bytesRead, findings };
 }
@@ -65,7 +59,7 @@ async function walkPoint(repository: Repository, point: PointRecord, signal: Abo
     } catch (thrown) {
       signal.throwIfAborted();
       if (!(thrown instanceof FormatError) && !(thrown instanceof StoreError && !thrown.temporary)) throw thrown;
-      walked.findings.push({ what: `${what} of ${point.vm.name}`, reason: errorText(thrown), points: [point.id] });
+      walked.findings.push({ what: `${what} of ${point.vm.name}`, reason: errorText(thrown), points: [point.id], places: [] });
     }
   };
   for (const disk of point.disks)
@@ -92,64 +86,6 @@ async function walkDisk(
 
 function describeLoss({ first, count, reason }: LostGranules): string {
   return `from ${first * GRANULE} ${count * GRANULE} bytes: ${reason}`;
-}
-
-async function checkPacks(
-  repository: Repository,
-  packs: readonly string[],
-  options: CheckOptions,
-): Promise<{ damages: PackDamage[]; bytesRead: number }> {
-  const checker = new PackChecker(repository);
-  const damages: PackDamage[] = [];
-  let bytesRead = 0;
-  try {
-    for (const [i, pack] of packs.entries()) {
-      options.signal.throwIfAborted();
-      const { damage, bytes } = await checker.check(pack, options.signal);
-      if (damage !== null) damages.push(damage);
-      bytesRead += bytes;
-      options.onProgress?.({ packs: i + 1, ofPacks: packs.length, bytesRead });
-    }
-  } finally {
-    await checker.close();
-  }
-  return { damages, bytesRead };
-}
-
-/** Which of the points that use a damaged pack use what is damaged in it. */
-async function blame(repository: Repository, damage: PackDamage, candidates: readonly PointRecord[]): Promise<Finding[]> {
-  const touched: string[] = [];
-  const places: string[] = [];
-  for (const point of candidates) {
-    const where =
-      damage.offsets === null
-        ? ["all of its part"]
-        : await touchedPlaces(repository, point, { pack: damage.pack, offsets: damage.offsets });
-    if (where.length === 0) continue;
-    touched.push(point.id);
-    places.push(...where.filter((place) => !places.includes(place)));
-  }
-  const shown =
-    damage.offsets === null || places.length === 0 ? "" : ` (${places.slice(0, 4).join("; ")}${places.length > 4 ? "; …" : ""})`;
-  return [{ what: damage.key, reason: `${damage.reason}${shown}`, points: touched }];
-}
-
-async function touchedPlaces(
-  repository: Repository,
-  point: PointRecord,
-  damage: { readonly pack: string; readonly offsets: ReadonlySet<number> },
-): Promise<string[]> {
-  const places: string[] = [];
-  const hit = (reference: { readonly pack: string; readonly offset: number }): boolean =>
-    reference.pack === damage.pack && damage.offsets.has(reference.offset);
-  for (const disk of point.disks) {
-    const map = new ImageMap(nodeReader(repository), disk);
-    for await (const { granule, reference } of map.granules(({ first }) => places.push(`${disk.name}: its map from ${first * GRANULE}`))) {
-      if (hit(reference)) places.push(`${disk.name} at ${granule * GRANULE}`);
-    }
-  }
-  for (const capture of point.captures) if (capture.pieces.some(hit)) places.push(capture.name);
-  return places;
 }
 
 function nodeReader(repository: Repository, signal?: AbortSignal): NodeReader {

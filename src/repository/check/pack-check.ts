@@ -22,6 +22,36 @@ export interface PackDamage {
   readonly offsets: ReadonlySet<number> | null;
 }
 
+/** How far a check is that reads packs. */
+export interface PackProgress {
+  readonly packs: number;
+  readonly ofPacks: number;
+  readonly bytesRead: number;
+}
+
+/** Reads these packs whole, one after the other. */
+export async function checkPacks(
+  repository: Repository,
+  packs: readonly string[],
+  options: { readonly signal: AbortSignal; readonly onProgress?: (progress: PackProgress) => void },
+): Promise<{ damages: PackDamage[]; bytesRead: number }> {
+  const checker = new PackChecker(repository);
+  const damages: PackDamage[] = [];
+  let bytesRead = 0;
+  try {
+    for (const [i, pack] of packs.entries()) {
+      options.signal.throwIfAborted();
+      const { damage, bytes } = await checker.check(pack, options.signal);
+      if (damage !== null) damages.push(damage);
+      bytesRead += bytes;
+      options.onProgress?.({ packs: i + 1, ofPacks: packs.length, bytesRead });
+    }
+  } finally {
+    await checker.close();
+  }
+  return { damages, bytesRead };
+}
+
 /** Reads packs whole, one at a time, and opens every frame. */
 export class PackChecker {
   readonly #repository: Repository;

@@ -16,6 +16,7 @@ import { ImageMap, type ImageRoot } from "../map/image-map.ts";
 import { NodeReader } from "../map/node-reader.ts";
 import { TreeBuilder } from "../map/tree-builder.ts";
 import type { Repository } from "../repository.ts";
+import { mayCommit } from "../rules.ts";
 import { contradictsBase } from "./base-doubt.ts";
 import { BufferPool } from "./buffer-pool.ts";
 import { type DiskProgress, trustedUpTo, writeDisk } from "./disk-writer.ts";
@@ -27,8 +28,6 @@ const DATA_PACK = 30 * 1024 * 1024;
 const NODE_PACK = 8 * 1024 * 1024;
 const PARALLEL_PACKS = 3;
 const SLOTS = 10;
-/** A run older than this does not commit: prune may have given up what it refers to (FORMAT.md §11). */
-const MAX_RUN_MS = 24 * 3600 * 1000;
 
 export interface SessionOptions {
   readonly vm: { readonly name: string; readonly uuid: string | null };
@@ -193,7 +192,8 @@ export class BackupSession {
     const { store, catalog } = this.#repository;
     const { lineage, vm, signal } = this.#options;
     const time = await store.now({ signal });
-    if (time.getTime() - lineage.asOf.getTime() > MAX_RUN_MS) {
+    // Prune may have given up what an older run refers to.
+    if (!mayCommit(lineage.asOf.getTime(), time.getTime())) {
       throw new RepositoryError("run-too-old", "The backup took longer than 24 hours and is not committed", {
         hint: "What it uploaded is not lost for good but will not be used; give the store more bandwidth",
       });

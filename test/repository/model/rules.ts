@@ -1,3 +1,7 @@
+import { GRACE_MS, isOld, isRoot, MAX_RUN_MS, mayCommit, mayRemove } from "../../../src/repository/rules.ts";
+
+const HOUR = 3_600_000;
+
 /**
  * The rules that make backup, forget and prune safe together (FORMAT.md §11), as functions of times by the store's clock. Hours here, so that what the
  * model explores reads well. Each is what one party asks before it does what cannot be undone.
@@ -20,20 +24,21 @@ export interface Rules {
 }
 
 /** hours */
-export const MAX_RUN = 24;
+export const MAX_RUN: number = MAX_RUN_MS / HOUR;
 /** How wrong any time of the store may be, either way. */
 export const SKEW = 1;
 /** How long a store takes a request after it was dated. */
 export const UNDER_WAY = 0.25;
-/** A run, its last request, and four wrong clocks: two of the writer's, two of prune's. */
-export const GRACE = 30;
+/** hours */
+export const GRACE: number = GRACE_MS / HOUR;
 
+/** The product's own, and what is asked of a store and of writers besides. */
 export const rules: Rules = {
-  mayCommit: (since, now) => now - since <= MAX_RUN,
+  mayCommit: (since, now) => mayCommit(since * HOUR, now * HOUR),
   isAccepted: (underWayFor) => underWayFor <= UNDER_WAY,
   standsOnForgotten: false,
   notesTimeFirst: true,
-  isRoot: (marked, now) => now - marked < GRACE,
-  isOld: (stored, now) => now - stored >= GRACE,
-  mayRemove: (earlier, later) => later - earlier >= GRACE,
+  isRoot: (marked, now) => isRoot(marked * HOUR, now * HOUR),
+  isOld: (stored, now) => isOld(stored * HOUR, now * HOUR),
+  mayRemove: (earlier, later) => mayRemove(earlier * HOUR, later * HOUR),
 };

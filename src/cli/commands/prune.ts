@@ -1,0 +1,67 @@
+import { formatBytes } from "../../lib/bytes.ts";
+import { prune as pruneRepository, type PruneProgress, type PruneReport } from "../../repository/index.ts";
+import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
+import { ExitCode } from "../exit-codes.ts";
+import { ProgressDisplay } from "../progress.ts";
+
+export interface PruneFlags extends RepositoryFlags {
+  readonly dryRun?: true;
+}
+
+const STEPS = { list: "Listing", mark: "Looking at restore points", remove: "Removing" } as const;
+
+/** `thinstream prune`: removes what no restore point refers to. Needs the right to delete in the store. */
+export async function prune(flags: PruneFlags, context: Context): Promise<Outcome> {
+  return await withRepository(flags, context, async (repository) => {
+    const steps = new Steps();
+    const { dryRun = false } = flags;
+    const onProgress = (progress: PruneProgress): void => steps.update(progress);
+    const report = await pruneRepository(repository, { signal: context.signal, dryRun, onProgress }).finally(() => steps.end());
+    return {
+      json: { dryRun, ...report },
+      text: textOf(report, dryRun),
+      exitCode: report.unclear.length === 0 ? ExitCode.ok : ExitCode.failed,
+    };
+  });
+}
+
+/** A bar for each step. */
+class Steps {
+  #step: PruneProgress["step"] | null = null;
+  #display: ProgressDisplay | null = null;
+
+  update({ step, done, of }: PruneProgress): void {
+    if (step !== this.#step) {
+      this.end();
+      this.#step = step;
+      this.#display = new ProgressDisplay(STEPS[step]);
+    }
+    if (of !== null) this.#display?.update({ done, total: of, bytes: null });
+  }
+
+  end(): void {
+    this.#display?.end();
+    this.#display = null;
+  }
+}
+
+function textOf({ points, packs, removed, waiting, unclear }: PruneReport, dryRun: boolean): string {
+  const extra = [
+    ...(points.forgotten > 0 ? [`${points.forgotten} of them forgotten less than 30 hours ago`] : []),
+    ...(points.held > 0 ? [`${points.held} forgotten but held`] : []),
+  ];
+  const lines = [
+    `${points.counted} restore points count${extra.length === 0 ? "" : `, ${extra.join(", ")}`}; ${packs.stored} packs, ${formatBytes(packs.bytes)}, are stored`,
+    `${dryRun ? "Would remove" : "Removed"} ${removed.points.length} forgotten restore points and ${removed.packs} packs, ${formatBytes(removed.bytes)}`,
+    ...waiting.map(({ packs: count, bytes, why, until }) => {
+      const reason = why === "young" ? "may belong to a backup under way" : "were found unneeded, and have to be so again";
+      return `${count} packs, ${formatBytes(bytes)}, ${reason}: a prune after ${until.toISOString().slice(0, 16)}Z may remove them`;
+    }),
+  ];
+  if (unclear.length === 0) return lines.join("\n");
+  return [
+    ...lines,
+    "NO PACK MAY GO, because nobody can tell what these restore points need; bring them back, or forget them and wait 30 hours:",
+    ...unclear.map(({ id, reason }) => `  ${id}: ${reason}`),
+  ].join("\n");
+}

@@ -1,0 +1,105 @@
+import { randomInt } from "node:crypto";
+
+import type { PointRecord } from "../format/point.ts";
+import { packAt } from "../layout.ts";
+import type { Repository } from "../repository.ts";
+import type { PackUsage } from "../usage/pack-usage.ts";
+import { reach, type Reached } from "../usage/reach.ts";
+import { findRoots, type Roots } from "../usage/roots.ts";
+import { listPacks, type StoredPacks } from "../usage/stored-packs.ts";
+import type { CheckOptions, CheckReport } from "./check-repository.ts";
+import { blame, type Finding } from "./finding.ts";
+import { checkPacks, type PackDamage } from "./pack-check.ts";
+
+/** What is looked for with a probability of 95 %: of `n` packs read at random one at least is damaged where a share of `-ln(0.05)/n` of all is. */
+const CONFIDENCE = -Math.log(0.05);
+
+interface ListCheckOptions extends CheckOptions {
+  /** percent of the packs that are read besides, at random; 0: none */
+  readonly sample: number;
+}
+
+/**
+ * Whether all that any point needs is there, by lists alone: each point reads, each pack is stored and no shorter than what is needed of it. Costs
+ * requests for the pages of the lists and two small ones for each point, where prune has been at work; else maps are read.
+ */
+export async function checkListed(repository: Repository, options: ListCheckOptions): Promise<CheckReport> {
+  const { store, domain } = repository;
+  const { signal } = options;
+  const at = await store.now({ signal });
+  const roots = await findRoots(repository, at, signal);
+  const reached = await reach(repository, roots, { signal, keep: false });
+  // After the points: what they need was stored before them.
+  const stored = await listPacks(store, { domain, at, signal });
+  const damages = new Map<string, PackDamage>();
+  for (const damage of missingOf(domain, reached, stored)) damages.set(damage.pack, damage);
+  const needed = count(reached.packs.bytes.entries());
+  const whole = needed - damages.size;
+  const sampled = drawn(reached.packs, { skip: damages, of: whole, count: Math.ceil((whole * options.sample) / 100) });
+  const read = await checkPacks(repository, sampled, options);
+  for (const damage of read.damages) damages.set(damage.pack, damage);
+  const findings = await blameAll(repository, { damages: [...damages.values()], roots, signal });
+  const lost = [...roots.missing.map((id) => ({ id, reason: "it is missing" })), ...reached.unclear];
+  return {
+    points: reached.points,
+    packs: needed,
+    bytesRead: read.bytesRead,
+    findings: [...lost.map(({ id, reason }) => ({ what: `point ${id}`, reason, points: [id], places: [] })), ...findings],
+    ...(options.sample === 0 ? {} : { sample: { packs: sampled.length, detects: detectable(sampled.length, whole) } }),
+  };
+}
+
+/** Packs that are needed and not stored, or too short. */
+function* missingOf(domain: string, { packs }: Reached, { old, young }: StoredPacks): Generator<PackDamage, void, undefined> {
+  for (const [pack, end] of packs.ends.entries()) {
+    const size = Math.max(old.get(pack), young.get(pack));
+    if (size >= end) continue;
+    const reason = size === 0 ? "it is missing" : `it has ${size} bytes, and ${end} of it are needed: it is cut short`;
+    yield { pack, key: packAt(domain, pack), offsets: null, reason };
+  }
+}
+
+function detectable(read: number, all: number): number {
+  return read === all ? 0 : Math.min(1, CONFIDENCE / read);
+}
+
+/** So many of the packs at random, each set of that many as likely as any other; they may be too many to be gathered first. */
+function drawn(
+  { bytes }: PackUsage,
+  { skip, of, count: wanted }: { readonly skip: ReadonlyMap<string, unknown>; readonly of: number; readonly count: number },
+): string[] {
+  const found: string[] = [];
+  let left = of;
+  for (const [pack] of bytes.entries()) {
+    if (found.length === wanted) break;
+    if (skip.has(pack)) continue;
+    if (randomInt(left) < wanted - found.length) found.push(pack);
+    left -= 1;
+  }
+  return found;
+}
+
+function count(all: Iterable<unknown>): number {
+  let sum = 0;
+  for (const _ of all) sum += 1;
+  return sum;
+}
+
+/** A second walk over the points finds out whose packs the damaged ones are; there is none where nothing is damaged. */
+async function blameAll(
+  repository: Repository,
+  { damages, roots, signal }: { readonly damages: readonly PackDamage[]; readonly roots: Roots; readonly signal: AbortSignal },
+): Promise<Finding[]> {
+  if (damages.length === 0) return [];
+  const users = new Map<string, Map<string, PointRecord>>(damages.map(({ pack }) => [pack, new Map()]));
+  const onUse = (point: PointRecord, usage: PackUsage): void => {
+    for (const [pack, points] of users) if (usage.bytes.get(pack) > 0) points.set(point.id, point);
+  };
+  await reach(repository, roots, { signal, keep: false, onUse });
+  const findings: Finding[] = [];
+  for (const damage of damages) {
+    const candidates = [...(users.get(damage.pack)?.values() ?? [])];
+    findings.push(await blame(repository, damage, { candidates, signal }));
+  }
+  return findings;
+}

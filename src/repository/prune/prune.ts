@@ -1,0 +1,34 @@
+import type { Repository } from "../repository.ts";
+import { type Plan, Pruning, type PruneOptions, sumOf, type WaitingPacks } from "./plan.ts";
+import { Sweep } from "./sweep.ts";
+
+export interface PruneReport {
+  /** when the mark began, by the store's clock */
+  readonly at: Date;
+  /** points that count; of them forgotten less than 30 h ago, and forgotten but held */
+  readonly points: { readonly counted: number; readonly forgotten: number; readonly held: number };
+  readonly packs: { readonly stored: number; readonly bytes: number };
+  /** what was removed, or would be in a dry run */
+  readonly removed: { readonly points: readonly string[]; readonly packs: number; readonly bytes: number };
+  readonly waiting: readonly WaitingPacks[];
+  /** Why no pack may be given up at all: points of which it cannot be said what they refer to. */
+  readonly unclear: readonly { readonly id: string; readonly reason: string }[];
+}
+
+/** Removes what no restore point refers to, by the rules of FORMAT.md §11. May be ended at any moment and begun again, also beside another one. */
+export async function prune(repository: Repository, options: PruneOptions): Promise<PruneReport> {
+  const plan = await new Pruning(repository, options).plan();
+  if (options.dryRun !== true) await new Sweep(repository, options).carryOut(plan);
+  return reportOf(plan);
+}
+
+function reportOf({ at, roots, stored, reached, removable, waiting, unclear }: Plan): PruneReport {
+  return {
+    at,
+    points: { counted: reached.points, forgotten: roots.forgotten, held: roots.held },
+    packs: { stored: stored.count, bytes: stored.bytes },
+    removed: { points: roots.gone.map(({ id }) => id), ...sumOf(removable) },
+    waiting,
+    unclear,
+  };
+}

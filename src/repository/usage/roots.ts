@@ -1,0 +1,83 @@
+import { missingBelow } from "../catalog.ts";
+import { FORGOTTEN, parsePointKey, pointId, POINTS } from "../layout.ts";
+import { Holds } from "../holds.ts";
+import type { Repository } from "../repository.ts";
+import { isRoot } from "../rules.ts";
+
+/** A point as prune sees it. */
+export interface PlacedPoint {
+  readonly id: string;
+  readonly vmId: string;
+  readonly seq: number;
+}
+
+/** Points that count, by machine and each machine's oldest first, and those that do not any more. */
+export interface Roots {
+  readonly machines: readonly (readonly PlacedPoint[])[];
+  /** forgotten for so long that they count no more, and still there */
+  readonly gone: readonly PlacedPoint[];
+  /** forgotten, and counting for a while yet */
+  readonly forgotten: number;
+  /** forgotten and held */
+  readonly held: number;
+  /** ids of points that were committed, that nobody has forgotten, and that no list shows */
+  readonly missing: readonly string[];
+}
+
+/**
+ * Which points count at a time: those that nobody has forgotten, those forgotten a short while ago, and those that are held. One list is all that
+ * is believed of each: what a list that came back short leaves out is missing, and not unneeded.
+ */
+export async function findRoots({ store, catalog }: Repository, at: Date, signal: AbortSignal): Promise<Roots> {
+  // The heads first: what is committed meanwhile is then in the list and not in them.
+  const heads = await catalog.heads(signal);
+  const marked = new Map<string, number>();
+  for await (const { key, modified } of store.list(FORGOTTEN, { signal })) marked.set(key.slice(FORGOTTEN.length), modified.getTime());
+  const held = await new Holds(store).list({ signal });
+  const known = new Known(heads, marked.keys());
+  const machines = new Map<string, PlacedPoint[]>();
+  const gone: PlacedPoint[] = [];
+  const counts = { forgotten: 0, held: 0 };
+  for await (const { key } of store.list(POINTS, { signal })) {
+    const place = parsePointKey(key);
+    if (place === null) continue;
+    known.add(place);
+    const point = { id: pointId(place.vmId, place.seq), ...place };
+    const since = marked.get(key.slice(POINTS.length));
+    const isHeld = held.has(point.id);
+    if (since !== undefined && !isHeld && !isRoot(since, at.getTime())) {
+      gone.push(point);
+      continue;
+    }
+    if (since !== undefined) counts[isHeld ? "held" : "forgotten"] += 1;
+    const others = machines.get(place.vmId);
+    if (others === undefined) machines.set(place.vmId, [point]);
+    else others.push(point);
+  }
+  const ordered = [...machines.values()].map((points) => points.toSorted((a, b) => a.seq - b.seq));
+  return { machines: ordered, gone, ...counts, missing: known.missing() };
+}
+
+/** Numbers that were given to points: none is left out, and none goes before it was forgotten. */
+class Known {
+  readonly #last: Map<string, number>;
+  readonly #there = new Map<string, Set<number>>();
+
+  constructor(heads: ReadonlyMap<string, number>, forgotten: Iterable<string>) {
+    this.#last = new Map(heads);
+    for (const suffix of forgotten) {
+      const place = parsePointKey(FORGOTTEN + suffix);
+      if (place !== null) this.add(place);
+    }
+  }
+
+  add({ vmId, seq }: { readonly vmId: string; readonly seq: number }): void {
+    const there = this.#there.get(vmId) ?? new Set();
+    this.#there.set(vmId, there.add(seq));
+    this.#last.set(vmId, Math.max(this.#last.get(vmId) ?? 0, seq));
+  }
+
+  missing(): string[] {
+    return [...this.#last].flatMap(([vm, newest]) => missingBelow(newest, this.#there.get(vm)).map((seq) => pointId(vm, seq)));
+  }
+}

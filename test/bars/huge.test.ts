@@ -1,0 +1,48 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+
+import { formatBytes } from "../../src/lib/bytes.ts";
+import { patience } from "../support/patience.ts";
+import type { Huge } from "./huge-store.ts";
+
+/** `SOAK=1`: the whole bar, 10,000,000 packs and 30,000 points; else a tenth of the machines. */
+const machines = process.env["SOAK"] === "1" ? 1000 : 100;
+const huge: Huge = { machines, pointsOfEach: 30, packsOfFull: 4100, packsOfNext: 200, orphans: machines / 2 };
+const points = machines * huge.pointsOfEach;
+const MEMORY = 2 ** 30;
+const SECONDS = 20 * 60;
+
+interface Said {
+  readonly expected: number;
+  readonly seconds: number;
+  readonly peak: number;
+  readonly packReads: number;
+  readonly lists: number;
+  readonly report: object;
+}
+
+function run(work: "prune" | "check"): Said {
+  const program = join(import.meta.dirname, "huge-work.ts");
+  const args = ["--disable-warning=ExperimentalWarning", program, work, JSON.stringify(huge)];
+  const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: "utf8", maxBuffer: 2 ** 26 });
+  expect(status, stderr).toBe(0);
+  const said = JSON.parse(stdout) as Said;
+  const { seconds, peak, expected } = said;
+  console.log(`${work}: ${expected} packs, ${points} points: ${seconds.toFixed(0)} s, ${formatBytes(peak)} resident at most`);
+  expect(said.packReads).toBe(0);
+  expect(peak).toBeLessThanOrEqual(MEMORY);
+  expect(seconds).toBeLessThanOrEqual(SECONDS * patience());
+  return said;
+}
+
+test(`a prune over ${points} points looks at every pack within 20 minutes and 1 GiB, and reads none`, { timeout: 3_600_000 }, () => {
+  const { report, expected } = run("prune");
+  expect(report).toMatchObject({ packs: { stored: expected }, points: { counted: points }, unclear: [] });
+  expect(report).toMatchObject({ waiting: [{ packs: (machines / 2) * huge.packsOfNext, why: "marked" }] });
+});
+
+test(`so does a check by lists`, { timeout: 3_600_000 }, () => {
+  const { report, expected } = run("check");
+  expect(report).toMatchObject({ points, packs: expected - huge.orphans * huge.packsOfNext, findings: [], bytesRead: 0 });
+});
