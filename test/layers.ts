@@ -35,9 +35,10 @@ export const modules: Readonly<Record<string, Module>> = {
     why: "the agent has no cluster rights and no say in where the store is",
   },
   restore: { mayImport: ["lib", "api", "repository", "libvirt", "nbd"], why: "a restore needs a repository and a target, and no cluster" },
+  copy: { mayImport: ["lib", "repository"], why: "a copy knows two repositories, and neither machines nor stores" },
   cli: {
     // prettier-ignore
-    mayImport: ["lib", "api", "retention", "objectstore", "objectstore/memory", "objectstore/fs", "objectstore/s3", "nbd", "libvirt", "kube", "repository", "controller", "agent", "restore"],
+    mayImport: ["lib", "api", "retention", "objectstore", "objectstore/memory", "objectstore/fs", "objectstore/s3", "nbd", "libvirt", "kube", "repository", "controller", "agent", "restore", "copy"],
     why: "cli wires everything together and nothing imports it",
   },
 };

@@ -15,7 +15,7 @@ import { ensureGuest } from "./setup/guest.mjs";
 import { ensureHost, ensurePeer } from "./setup/host.mjs";
 import { ensureModules, ensureNode } from "./setup/node.mjs";
 import { ensureReader } from "./setup/reader.mjs";
-import { ensureS3 } from "./setup/s3.mjs";
+import { ensureS3, ensureVersitygw } from "./setup/s3.mjs";
 import { ensureTrixie } from "./setup/trixie.mjs";
 import { CannotDo, localCache, say } from "./setup/util.mjs";
 
@@ -23,6 +23,7 @@ const TIERS = {
   node: ensureNode,
   npm: ensureModules,
   s3: ensureS3,
+  versitygw: ensureVersitygw,
   reader: ensureReader,
   cluster: ensureCluster,
   host: ensureHost,
@@ -33,7 +34,7 @@ const TIERS = {
 };
 const REQUIRED = ["node", "npm"];
 // These take the longest, and nearly all of it in the compiler: they run beside the rest, one after the other.
-const COMPILED = ["reader", "s3", "cluster", "e2e"];
+const COMPILED = ["reader", "s3", "versitygw", "cluster", "e2e"];
 // It builds the image, so only who asks for it gets it.
 const ON_REQUEST = ["e2e"];
 const TABLE = join(localCache, "lab/tiers.json");

@@ -46,12 +46,17 @@ async function walkBack(
   let point = from;
   for (let i = 0; i < LOOK_BACK && point !== null; i++) {
     const found = point.disks.find((one) => one.name === disk);
-    if (found !== undefined && found.checkpoint !== null) return point;
+    if (hasCheckpoint(point, found)) return point;
     if (found !== undefined && keepsNoBitmaps(found.imageInfo)) return null;
     const next: string | null = found?.base ?? point.parent;
     point = next === null ? null : await load(next);
   }
   return null;
+}
+
+/** A copied point has no checkpoint of this repository's runs, whatever it says (FORMAT.md §8). */
+function hasCheckpoint(point: PointRecord, disk: PointRecord["disks"][number] | undefined): boolean {
+  return disk !== undefined && disk.checkpoint !== null && point.origin === undefined;
 }
 
 /** A raw image never had a checkpoint: looking further back would read one point after the other in vain. */

@@ -60,7 +60,7 @@ export function findCondition<C extends Condition, T extends C["type"]>(
   return conditions?.find((one): one is Extract<C, { type: T }> => one.type === type);
 }
 
-/** Kubernetes writes times to the second. */
-export function rfc3339(time: Date): string {
-  return time.toISOString().replace(/\.\d+Z$/, "Z");
+/** Kubernetes writes times to the second, and so do messages. @param time such as `toISOString` gives it, or a Date */
+export function rfc3339(time: Date | string): string {
+  return (typeof time === "string" ? time : time.toISOString()).replace(/\.\d+Z$/, "Z");
 }

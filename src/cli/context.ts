@@ -21,6 +21,8 @@ export interface Outcome {
 
 export interface RepositoryFlags extends CredentialFlags {
   readonly repo: string;
+  /** whose S3 credentials, where it is not the usual chain's */
+  readonly profile?: string;
 }
 
 /** A repository to open. */
@@ -38,7 +40,8 @@ export async function withRepository<T>(
   context: Context,
   work: (repository: Repository) => Promise<T>,
 ): Promise<T> {
-  return await withRepositoryAt({ url: flags.repo, credential: await placeOf(flags, context) }, context, work);
+  const limits = flags.profile === undefined ? {} : { profile: flags.profile };
+  return await withRepositoryAt({ url: flags.repo, credential: await placeOf(flags, context), ...limits }, context, work);
 }
 
 /** As `withRepository`, for work on the keys themselves. */

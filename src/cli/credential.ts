@@ -19,17 +19,19 @@ export interface CredentialPlace {
   readonly path: string;
 }
 
-/** What was named, by flag or else by environment; null for nothing. */
+/** What was named, by flag or else by environment; null for nothing, also for a flag that says so by an empty name. */
 export function credentialPlace(flags: CredentialFlags): CredentialPlace | null {
   const { THINSTREAM_KEY_FILE: keyFile, THINSTREAM_PASSPHRASE_FILE: passphraseFile } = process.env;
-  return (
-    oneOf(flags, "--key-file and --passphrase-file exclude each other") ??
-    oneOf({ keyFile, passphraseFile }, "THINSTREAM_KEY_FILE and THINSTREAM_PASSPHRASE_FILE are both set, and no flag says which counts")
+  if (flags.keyFile !== undefined || flags.passphraseFile !== undefined)
+    return oneOf({ ...flags }, "--key-file and --passphrase-file exclude each other");
+  return oneOf(
+    { keyFile, passphraseFile },
+    "THINSTREAM_KEY_FILE and THINSTREAM_PASSPHRASE_FILE are both set, and no flag says which counts",
   );
 }
 
 function oneOf(
-  { keyFile = "", passphraseFile = "" }: { readonly [K in keyof CredentialFlags]: string | undefined },
+  { keyFile = "", passphraseFile = "" }: { readonly [K in keyof CredentialFlags]?: string | undefined },
   both: string,
 ): CredentialPlace | null {
   if (keyFile !== "" && passphraseFile !== "") throw new UsageError(both);

@@ -5,6 +5,7 @@ import type { ApplyCrdsFlags } from "./commands/apply-crds.ts";
 import type { ControllerFlags } from "./commands/controller.ts";
 import type { CheckFlags } from "./commands/check.ts";
 import type { BackupFlags } from "./commands/backup.ts";
+import type { CopyFlags } from "./commands/copy.ts";
 import type { ForgetFlags } from "./commands/forget.ts";
 import type { InitFlags } from "./commands/init.ts";
 import type { KeyAddFlags, KeyRemoveFlags } from "./commands/key.ts";
@@ -13,6 +14,7 @@ import type { PointFlags } from "./commands/point-hold.ts";
 import type { PointsFlags, ShowFlags } from "./commands/points.ts";
 import type { PruneFlags } from "./commands/prune.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
+import type { StoreTestFlags } from "./commands/store-test.ts";
 import type { Context, Outcome, RepositoryFlags } from "./context.ts";
 import { age, kept, percent, size, timeZone } from "./flag-values.ts";
 
@@ -25,6 +27,7 @@ const works = {
   backup: async () => (await import("./commands/backup.ts")).backup,
   check: async () => (await import("./commands/check.ts")).check,
   controller: async () => (await import("./commands/controller.ts")).controller,
+  copy: async () => (await import("./commands/copy.ts")).copy,
   forget: async () => (await import("./commands/forget.ts")).forget,
   hold: async () => (await import("./commands/hold.ts")).hold,
   init: async () => (await import("./commands/init.ts")).init,
@@ -37,6 +40,7 @@ const works = {
   points: async () => (await import("./commands/points.ts")).points,
   prune: async () => (await import("./commands/prune.ts")).prune,
   restore: async () => (await import("./commands/restore.ts")).restore,
+  storeTest: async () => (await import("./commands/store-test.ts")).storeTest,
   show: async () => (await import("./commands/points.ts")).show,
 };
 
@@ -62,6 +66,10 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
     "--dry-run",
     "only say what would be removed",
   );
+  addCopy(plain);
+  plain<StoreTestFlags>("store-test", "try out what a store can and cannot do, and what that means", works.storeTest)
+    .argument("<url>", "file:///path or s3://bucket/prefix?endpoint=http://host:port&region=us-east-1")
+    .option("--json", "one JSON document on standard output");
   const point = root.command("point").description("say what is to become of single restore points").exitOverride();
   const addToPoint = withRepositoryFlags(adder(point, context, done));
   addToPoint<PointFlags>("hold", "keep them, whatever is forgotten and pruned", works.pointHold).argument("<point...>", "ids");
@@ -149,6 +157,26 @@ const keepRules = [
   ["yearly", "years"],
 ] as const;
 
+function addCopy(add: Add): void {
+  const command = add<CopyFlags>("copy", "copy restore points into another repository: those named, or all that it lacks", works.copy)
+    .argument("[point...]", "ids")
+    .option("--vm <name...>", "all of these machines")
+    .option("--all", "all of all machines");
+  for (const [side, repository] of [
+    ["from", "the repository with the points"],
+    ["to", "the repository that gets them, made by init"],
+  ] as const) {
+    command
+      .requiredOption(`--${side} <url>`, repository)
+      .option(`--${side}-key-file <file>`, "its key; else THINSTREAM_KEY_FILE; '' for none")
+      .option(`--${side}-passphrase-file <file>`, "a passphrase that was let in; else THINSTREAM_PASSPHRASE_FILE")
+      .option(`--${side}-profile <name>`, "whose S3 credentials, of the AWS configuration files; else as everywhere");
+  }
+  command
+    .addOption(new Option("--compression <codec>", "of data that is new there").choices(["lz4", "zstd", "none"]).default("lz4"))
+    .option("--json", "one JSON document on standard output");
+}
+
 function addBackup(add: Add): void {
   add<BackupFlags>("backup", "take a restore point of a machine", works.backup)
     .option("--connect <uri>", "libvirt, e.g. qemu:///system")
@@ -195,7 +223,7 @@ function addRestore(add: Add): void {
 
 /** Commander hands over positional arguments, then flags, then the command. A positional becomes the flag of its name. */
 function flagsOf(args: readonly unknown[]): unknown {
-  const flags = args.at(-2) as object;
-  const names = (args.at(-1) as Command).registeredArguments.map((argument) => argument.name());
-  return { ...flags, ...Object.fromEntries(names.map((name, i) => [name, args[i]])) };
+  const [flags, command] = [args.at(-2) as object, args.at(-1) as Command];
+  const positional = command.registeredArguments.map((argument, i) => [argument.name(), args[i]] as const);
+  return { ...flags, ...Object.fromEntries(positional) };
 }

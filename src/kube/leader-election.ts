@@ -30,6 +30,9 @@ export class LeadershipLostError extends ThinstreamError<"leadership-lost"> {
   }
 }
 
+/** An uninstall takes the role away before it ends the pods that have it; a namespace that is deleted, all at once. */
+const taken = "the lease is not given back: the role that allows it, or the lease itself, was taken away, as by an uninstall";
+
 /** What is known of the lease: what it said, and when it was last seen to change, by our own clock: those of others are not compared. */
 interface Observed {
   readonly lease: Lease;
@@ -194,7 +197,8 @@ export class LeaderElection {
       await this.#client.replace(leases, { ...known, spec }, { timeoutMs: this.#options.retryMs, lane: "urgent" });
       this.#logger.info({}, "leadership given back");
     } catch (err) {
-      this.#logger.warn({ err }, `the lease could not be given back, others wait until it has expired: ${errorText(err)}`);
+      if (isKubeError(err, "forbidden", "not-found")) this.#logger.info({}, taken);
+      else this.#logger.warn({ err }, `the lease could not be given back, others wait until it has expired: ${errorText(err)}`);
     }
   }
 

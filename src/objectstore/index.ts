@@ -1,3 +1,6 @@
+export type { CheckState, Figures, Finding, Leftover, Need, StoreTrials } from "./conformance/check.ts";
+export { type Examination, examineStore, isUsable } from "./conformance/examine.ts";
+export { plainTrials } from "./conformance/plain-trials.ts";
 export { StoreError, type StoreErrorCode } from "./errors.ts";
 export type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore } from "./objectstore.ts";
 export { probePrefix, probeStore, requireConditionalWrites } from "./probe.ts";

@@ -54,6 +54,8 @@ export interface GetOptions extends CallOptions {
 
 export interface ListOptions extends CallOptions {
   readonly after?: string;
+  /** Objects asked for at a time, where they come in pages; default what the store gives at most. */
+  readonly pageSize?: number;
 }
 
 export interface ObjectStat {

@@ -23,13 +23,15 @@ export interface S3Location {
   readonly region: string | null;
   /** Bucket in the path rather than in the host name; where the URL is silent, true exactly when it names an endpoint. */
   readonly pathStyle: boolean;
+  /** The objects of a versioned bucket as they were then, to be read alone; null means as they are. */
+  readonly at: Date | null;
 }
 
 const hint = "use file:///absolute/path or s3://bucket/prefix?endpoint=http://host:port&region=us-east-1";
 const bucketName = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
 const regionName = /^[a-z0-9][a-z0-9-]{0,62}$/;
 const maxLength = 2048;
-const parameters = ["endpoint", "region", "pathStyle"];
+const parameters = ["endpoint", "region", "pathStyle", "at"];
 
 /**
  * Reads `file:///path` and `s3://bucket/prefix?endpoint=…&region=…&pathStyle=true|false`. Anything not understood throws `invalid-url`:
@@ -48,6 +50,7 @@ export function formatS3Url(location: S3Location): string {
   if (location.endpoint !== null) query.set("endpoint", location.endpoint);
   if (location.region !== null) query.set("region", location.region);
   if (location.pathStyle !== (location.endpoint !== null)) query.set("pathStyle", String(location.pathStyle));
+  if (location.at !== null) query.set("at", location.at.toISOString());
   const path = location.prefix === "" ? "" : `/${location.prefix}`;
   const tail = query.size === 0 ? "" : `?${decodeURIComponent(query.toString())}`;
   return `s3://${location.bucket}${path}${tail}`;
@@ -75,7 +78,8 @@ function parseS3(rest: string): S3Location {
   const given = parseQuery(query);
   const endpoint = parseEndpoint(given.get("endpoint"));
   const region = parseRegion(given.get("region"));
-  return { kind: "s3", bucket, prefix: parsePrefix(path), endpoint, region, pathStyle: parsePathStyle(given, endpoint) };
+  const pathStyle = parsePathStyle(given, endpoint);
+  return { kind: "s3", bucket, prefix: parsePrefix(path), endpoint, region, pathStyle, at: parseMoment(given.get("at")) };
 }
 
 function parsePrefix(path: string): string {
@@ -123,6 +127,13 @@ function parseRegion(value: string | undefined): string | null {
   if (value === undefined) return null;
   if (!regionName.test(value)) throw invalid("the region may hold small letters, digits and '-'");
   return value;
+}
+
+function parseMoment(value: string | undefined): Date | null {
+  if (value === undefined) return null;
+  const moment = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?Z$/.test(value) ? new Date(value) : new Date(Number.NaN);
+  if (Number.isNaN(moment.getTime())) throw invalid("at is a time in UTC such as 2026-11-20T04:00:00Z");
+  return moment;
 }
 
 function parsePathStyle(given: ReadonlyMap<string, string>, endpoint: string | null): boolean {

@@ -28,6 +28,15 @@ export interface CatalogListing {
   readonly unreadable: readonly UnreadablePoint[];
   /** ids of points that are held; also such as are forgotten */
   readonly held: ReadonlySet<string>;
+  /** ids of points that are forgotten; they are among `points` on request only */
+  readonly forgotten: ReadonlySet<string>;
+}
+
+export interface ListingOptions {
+  readonly vm?: string;
+  /** whether points that are forgotten, and still there, are listed too */
+  readonly withForgotten?: boolean;
+  readonly signal?: AbortSignal;
 }
 
 /** The newest state of a VM in the repository, and where the next point goes. */
@@ -57,34 +66,32 @@ export class Catalog {
     this.#holds = new Holds(store);
   }
 
-  /** All points, or those of one VM. Costs one list per kind and one read per point. */
-  async list(options: { readonly vm?: string; readonly signal?: AbortSignal } = {}): Promise<CatalogListing> {
-    const all: { points: PointRecord[]; unreadable: UnreadablePoint[]; held: ReadonlySet<string> } = {
-      points: [],
-      unreadable: [],
-      held: new Set(),
-    };
-    for await (const { points, unreadable, held } of this.pages(options)) {
-      all.points.push(...points);
-      all.unreadable.push(...unreadable);
-      all.held = held;
+  /** All points, or those of one VM; on request forgotten ones too. Costs one list per kind and one read per point. */
+  async list(options: ListingOptions = {}): Promise<CatalogListing> {
+    const [points, unreadable]: [PointRecord[], UnreadablePoint[]] = [[], []];
+    let marks: Pick<CatalogListing, "held" | "forgotten"> = { held: new Set(), forgotten: new Set() };
+    for await (const { points: some, unreadable: lost, ...told } of this.pages(options)) {
+      points.push(...some);
+      unreadable.push(...lost);
+      marks = told;
     }
-    return { ...all, points: oldestFirst(all.points) };
+    return { ...marks, unreadable, points: oldestFirst(points) };
   }
 
   /** The same a few hundred at a time as they are read, machine by machine and each machine's oldest first. There is one page at least, and each tells of all holds. */
-  async *pages(options: { readonly vm?: string; readonly signal?: AbortSignal } = {}): AsyncGenerator<CatalogListing, void, undefined> {
+  async *pages(options: ListingOptions = {}): AsyncGenerator<CatalogListing, void, undefined> {
     const machine = options.vm === undefined ? {} : { vmId: vmId(this.#keys, options.vm) };
     const suffix = machine.vmId === undefined ? "" : `${machine.vmId}/`;
     const forgotten = new Set<string>();
-    for await (const { key } of this.#store.list(FORGOTTEN + suffix, options)) forgotten.add(key.slice(FORGOTTEN.length));
+    for await (const { key } of this.#store.list(FORGOTTEN + suffix, options)) forgotten.add(idAt(key));
     const held = await this.#holds.list({ ...machine, ...options });
     const keys: string[] = [];
-    for await (const { key } of this.#store.list(POINTS + suffix, options)) if (!forgotten.has(key.slice(POINTS.length))) keys.push(key);
+    for await (const { key } of this.#store.list(POINTS + suffix, options))
+      if (options.withForgotten === true || !forgotten.has(idAt(key))) keys.push(key);
     for (let at = 0; at === 0 || at < keys.length; at += PAGE) {
       const page = keys.slice(at, at + PAGE);
       const read = await mapConcurrently(page, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
-      yield { points: read.filter((one) => "seq" in one), unreadable: read.filter((one) => "error" in one), held };
+      yield { points: read.filter((one) => "seq" in one), unreadable: read.filter((one) => "error" in one), held, forgotten };
     }
   }
 
@@ -305,6 +312,12 @@ export class Catalog {
   #seal(at: string, kind: DocumentKind): { kind: DocumentKind; key: Uint8Array; at: string; encrypted: boolean } {
     return { kind, key: this.#keys.document, at, encrypted: this.#keys.encrypted };
   }
+}
+
+/** The id of a point by the key of anything of it; the key itself where it is none. */
+function idAt(key: string): string {
+  const place = parsePointKey(key);
+  return place === null ? key : pointId(place.vmId, place.seq);
 }
 
 /** Numbers from 1 on that are not there. */

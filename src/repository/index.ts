@@ -9,7 +9,7 @@ export { Codec } from "./format/constants.ts";
 export { FormatError, type FormatErrorCode } from "./format/errors.ts";
 export { formatKeyFile, parseKeyFile } from "./format/key-file.ts";
 export { vmId } from "./format/keys.ts";
-export type { DiskStats, PointCapture, PointConsistency, PointDisk, PointLevel, PointRecord } from "./format/point.ts";
+export type { DiskStats, PointCapture, PointConsistency, PointDisk, PointLevel, PointOrigin, PointRecord } from "./format/point.ts";
 export { type Credential, type KeyWrap, Passphrase, type SlotCredential } from "./keys/credential.ts";
 export { type KeyAccess, KeyRing, type SlotState, type SlotView } from "./keys/key-ring.ts";
 export { LocalKeyWrap } from "./keys/local-key-wrap.ts";
@@ -21,6 +21,7 @@ export type { PruneOptions, PruneProgress, WaitingPacks } from "./prune/plan.ts"
 export { readCapture, readCapturePiece } from "./read/captures.ts";
 export { pointDamaged, readPoint } from "./read/point.ts";
 export { type DamagedRange, ImageReader, type ReadOptions } from "./read/image-reader.ts";
+export { ImageContent } from "./read/image-content.ts";
 export type { ImageTarget } from "./read/image-target.ts";
 export { Repository, type RepositoryAccess } from "./repository.ts";
 export type { DiskProgress } from "./write/disk-writer.ts";

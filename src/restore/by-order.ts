@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { type FileHandle, lstat, open, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
-import type { RestoreWork, SucceededResult } from "../api/index.ts";
+import { type RestoreWork, rfc3339, type SucceededResult } from "../api/index.ts";
 import { formatBytes } from "../lib/bytes.ts";
 import { type PointRecord, readPoint, type Repository } from "../repository/index.ts";
 import { RestoreError } from "./errors.ts";
@@ -18,13 +18,14 @@ export interface RestoreJob {
   readonly work: RestoreWork;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: RestoreProgress) => void;
+  readonly onStep: (step: string) => Promise<void>;
 }
 
 /**
  * Writes the disks of a point into volumes: a file on a file-system volume, made where missing, or a block volume's device. Files that were made for it
  * are removed again where it fails; what was overwritten is then neither old nor new.
  */
-export async function restoreByOrder({ repository, work, signal, onProgress }: RestoreJob): Promise<SucceededResult> {
+export async function restoreByOrder({ repository, work, signal, onProgress, onStep }: RestoreJob): Promise<SucceededResult> {
   const point = await readPoint(repository, work.point, signal);
   requireApart(work);
   const made: string[] = [];
@@ -41,11 +42,12 @@ export async function restoreByOrder({ repository, work, signal, onProgress }: R
       force: false,
       signal,
       onProgress,
+      onStep,
     });
     // The names of new files are to outlast a power cut as their content does.
     for (const path of made) await syncPath(dirname(path));
     const written = formatBytes(disks.reduce((sum, { writtenBytes }) => sum + writtenBytes, 0));
-    const message = `Restored ${disks.length === 1 ? "1 disk" : `${disks.length} disks`} of ${point.vm.name} as of ${point.time} (${point.id}); ${written} written`;
+    const message = `Restored ${disks.length === 1 ? "1 disk" : `${disks.length} disks`} of ${point.vm.name} as of ${rfc3339(point.time)} (${point.id}); ${written} written`;
     return { version: 1, outcome: "Succeeded", message, warnings: [] };
   } catch (thrown) {
     await Promise.all(made.map(async (path) => await rm(path, { force: true })));

@@ -28,6 +28,8 @@ export interface RestoreRequest {
   readonly force: boolean;
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: RestoreProgress) => void;
+  /** for tests that end a restore where it is not done: awaited after each disk that is written, before any is said to be */
+  readonly onStep?: (step: "disk-written") => Promise<void>;
 }
 
 export interface RestoreProgress {
@@ -57,8 +59,10 @@ export async function runRestore(request: RestoreRequest): Promise<RestoredDisk[
     for (const disk of disks) targets.push(await openTarget(disk, request));
     const restored: RestoredDisk[] = [];
     const progress = new Progress(disks, request);
-    for (const [i, disk] of disks.entries())
+    for (const [i, disk] of disks.entries()) {
       restored.push(await copyDisk(reader, { disk, target: targets[i] as RestoreTarget, request, progress }));
+      await request.onStep?.("disk-written");
+    }
     for (const target of targets) await target.finish();
     return restored;
   } catch (thrown) {

@@ -1,11 +1,21 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { KubeClient } from "../../src/kube/index.ts";
 import { LeaderElection, LeadershipLostError, connectKube } from "../../src/kube/index.ts";
+import { type LogFields, type Logger, silentLogger } from "../../src/lib/logger.ts";
 import type { ControlPlane } from "../cluster/index.ts";
 import { skipWithout } from "../lab/index.ts";
 import { eventually, failureOf, startWorld } from "./world.ts";
 
 const times = { leaseMs: 3000, renewDeadlineMs: 2000, retryMs: 300 };
+
+/** A logger that notes what is told from `info` on. */
+function telling(said: string[]): Logger {
+  const at =
+    (level: string) =>
+    (_: LogFields, message: string): void =>
+      void said.push(`${level}: ${message}`);
+  return { ...silentLogger, info: at("info"), warn: at("warn"), error: at("error"), child: () => telling(said) };
+}
 
 /** A candidate and what it did: when it began to lead and when it was told to stop, on one clock. */
 class Candidate {
@@ -139,6 +149,35 @@ describe.skipIf(skipWithout("cluster"))("leadership", () => {
     expect((await plane.admin.get<{ spec: object }>("lease", "short")).spec).toMatchObject({ holderIdentity: "" });
     const failing = make().run(new AbortController().signal, () => Promise.reject(new Error("broken")));
     expect(await failureOf(failing)).toMatchObject({ message: "broken" });
+  });
+
+  test("ends well, and without a warning of it, where the role was taken away before: an uninstall does", async () => {
+    await plane.admin.kubectl(["create", "serviceaccount", "leaver"]);
+    await plane.admin.kubectl(["create", "role", "leader", "--verb=get,create,update", "--resource=leases.coordination.k8s.io"]);
+    await plane.admin.kubectl(["create", "rolebinding", "leader", "--role=leader", "--serviceaccount=default:leaver"]);
+    const { kubeconfig } = await plane.serviceAccount("default", "leaver");
+    // The API server reads its roles a moment after they change.
+    const can = ["auth", "can-i", "update", "leases.coordination.k8s.io", "--as=system:serviceaccount:default:leaver"];
+    const may = async (): Promise<string> => (await plane.admin.kubectl(can).catch(() => "no")).trim();
+    await eventually(async () => (await may()) === "yes");
+    const client = await connectKube({ kubeconfig });
+    const said: string[] = [];
+    const stop = new AbortController();
+    // Longer than the test: no renewal finds out before the end does.
+    const long = { leaseMs: 600_000, renewDeadlineMs: 540_000, retryMs: 500_000 };
+    const options = { namespace: "default", name: "uninstalled", identity: "leaver", logger: telling(said), ...long };
+    try {
+      await new LeaderElection(client, options).run(stop.signal, async (leadership) => {
+        await plane.admin.kubectl(["delete", "role", "leader"]);
+        await eventually(async () => (await may()) === "no");
+        stop.abort(new Error("shut down"));
+        leadership.throwIfAborted();
+      });
+    } finally {
+      client.close();
+    }
+    expect(said).toEqual(["info: leading", expect.stringMatching(/^info: the lease is not given back: the role .* was taken away/)]);
+    expect((await plane.admin.get<{ spec: object }>("lease", "uninstalled")).spec).toMatchObject({ holderIdentity: "leaver" });
   });
 
   test("wants times that leave room", () => {

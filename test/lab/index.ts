@@ -16,6 +16,7 @@ export { GuestConsole } from "./guest-console.ts";
 export { compareRaw, createImage, qemuIo, rawCopy, sha256File } from "./images.ts";
 export type { ImageOptions } from "./images.ts";
 export { startS3 } from "./s3.ts";
+export { type S3Make, s3Makes } from "./s3-makes.ts";
 export type { S3Lab } from "./s3.ts";
 export { Server, freePort } from "./server.ts";
 export type { ServerSpec } from "./server.ts";

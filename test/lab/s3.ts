@@ -1,12 +1,13 @@
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
+import { type S3Make, type S3Place, s3Makes } from "./s3-makes.ts";
 import { Server, freePort } from "./server.ts";
 import { tempDir } from "./temp-dir.ts";
 import { needTier, tierPath } from "./tiers.ts";
 
-/** A real S3 server (MinIO) with conditional writes and Object Lock, on a loopback port of its own, with data of its own. */
+/** A real S3 server with conditional writes and Object Lock, on a loopback port of its own, with data of its own. */
 export interface S3Lab {
   /** `http://127.0.0.1:<port>` */
   readonly endpoint: string;
@@ -29,6 +30,8 @@ export interface S3Lab {
 }
 
 export interface S3LabOptions {
+  /** Whose server; default MinIO's. */
+  readonly make?: S3Make;
   readonly bucket?: string;
   readonly objectLock?: boolean;
   /** Where its data goes, e.g. below a file system of a certain size; removed with the server. Default: a new directory. */
@@ -42,14 +45,18 @@ const REGION = "us-east-1";
  * @throws LabError when the tier is not there or the server does not come up
  */
 export async function startS3(options: S3LabOptions = {}): Promise<S3Lab> {
-  needTier("s3");
-  const { bucket = "backups", objectLock = false } = options;
+  const { bucket = "backups", objectLock = false, make = "minio" } = options;
+  const { tier } = s3Makes[make];
+  needTier(tier);
   const credentials = { accessKeyId: `lab${randomBytes(6).toString("hex")}`, secretAccessKey: randomBytes(20).toString("hex") };
-  const home = mkdtempSync(join(tempDir("s3"), "data-"));
-  const dir = options.dir ?? home;
+  const home = mkdtempSync(join(tempDir(tier), "data-"));
+  const dir = options.dir ?? join(home, "buckets");
+  mkdirSync(dir, { recursive: true });
   const port = await freePort();
   const endpoint = `http://127.0.0.1:${port}`;
-  let server = startServer({ dir, home, port }, credentials);
+  const start = (): Server => startServer(make, { dir, home, port, region: REGION, ...credentials });
+  const ready = async (): Promise<boolean> => await answers(endpoint + s3Makes[make].health);
+  let server = start();
   const client = new S3Client({ region: REGION, endpoint, forcePathStyle: true, credentials });
   const lab: S3Lab = {
     endpoint,
@@ -63,8 +70,8 @@ export async function startS3(options: S3LabOptions = {}): Promise<S3Lab> {
     },
     halt: () => server.stop(),
     resume: async () => {
-      server = startServer({ dir, home, port }, credentials);
-      await server.untilReady(() => answers(endpoint));
+      server = start();
+      await server.untilReady(ready);
     },
     stop: async () => {
       client.destroy();
@@ -73,7 +80,7 @@ export async function startS3(options: S3LabOptions = {}): Promise<S3Lab> {
     },
   };
   try {
-    await server.untilReady(() => answers(endpoint));
+    await server.untilReady(ready);
     await lab.createBucket(bucket, { objectLock });
     return lab;
   } catch (cause) {
@@ -82,29 +89,19 @@ export async function startS3(options: S3LabOptions = {}): Promise<S3Lab> {
   }
 }
 
-function startServer(
-  { dir, home, port }: { dir: string; home: string; port: number },
-  credentials: { accessKeyId: string; secretAccessKey: string },
-): Server {
+function startServer(make: S3Make, place: S3Place): Server {
+  const { tier, args, env } = s3Makes[make];
   return new Server({
-    name: "the S3 server",
-    command: tierPath("s3"),
-    args: ["server", "--quiet", "--address", `127.0.0.1:${port}`, dir],
-    log: `${home}.log`,
-    env: {
-      PATH: process.env["PATH"],
-      HOME: home,
-      MINIO_ROOT_USER: credentials.accessKeyId,
-      MINIO_ROOT_PASSWORD: credentials.secretAccessKey,
-      MINIO_BROWSER: "off",
-      MINIO_UPDATE: "off",
-      MINIO_REGION: REGION,
-    },
+    name: `the S3 server (${make})`,
+    command: tierPath(tier),
+    args: args(place),
+    log: `${place.home}.log`,
+    env: { PATH: process.env["PATH"], HOME: place.home, ...env(place) },
   });
 }
 
-async function answers(endpoint: string): Promise<boolean> {
-  const answer = await fetch(`${endpoint}/minio/health/ready`, { signal: AbortSignal.timeout(5000) }).catch(() => undefined);
+async function answers(url: string): Promise<boolean> {
+  const answer = await fetch(url, { signal: AbortSignal.timeout(5000) }).catch(() => undefined);
   await answer?.body?.cancel();
   return answer?.ok === true;
 }

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { LabError } from "./exec.ts";
 
 /** What the set-up can provide; `node test/setup.mjs` makes them and writes down what it could not make. */
-export type Tier = "host" | "trixie" | "s3" | "reader" | "cluster" | "guest" | "peer" | "e2e";
+export type Tier = "host" | "trixie" | "s3" | "versitygw" | "reader" | "cluster" | "guest" | "peer" | "e2e";
 
 interface TierState {
   readonly ok: boolean;
@@ -25,7 +25,7 @@ function stateOf(tier: Tier): TierState {
   return tiers[tier] ?? { ok: false, reason: "the set-up did not make it (npm run setup)" };
 }
 
-/** Where a tier lies: the root of `trixie`, the kernel and initramfs directory of `guest`, the program of `s3` and `reader`, the programs of `cluster`,
+/** Where a tier lies: the root of `trixie`, the kernel and initramfs directory of `guest`, the program of `s3`, `versitygw` and `reader`, the programs of `cluster`,
  * programs and images of `e2e`; empty when it is not there. */
 export function tierPath(tier: Tier): string {
   return stateOf(tier).path ?? "";

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { formatS3Url, parseStoreUrl, StoreError } from "../../src/objectstore/index.ts";
 
-const s3 = { kind: "s3", bucket: "backups", prefix: "", endpoint: null, region: null, pathStyle: false };
+const s3 = { kind: "s3", bucket: "backups", prefix: "", endpoint: null, region: null, pathStyle: false, at: null };
 
 describe("repository URLs", () => {
   it.each([
@@ -13,8 +13,11 @@ describe("repository URLs", () => {
     ["s3://backups/", s3],
     ["s3://backups/a/b", { ...s3, prefix: "a/b" }],
     ["s3://backups/a/b/?region=eu-central-1", { ...s3, prefix: "a/b", region: "eu-central-1" }],
-    ["s3://backups?endpoint=http://h:9000&region=us-east-1", { ...s3, endpoint: "http://h:9000", region: "us-east-1", pathStyle: true }],
-    ["s3://backups?endpoint=https%3A%2F%2Fs3.example.org%2F", { ...s3, endpoint: "https://s3.example.org", pathStyle: true }],
+    [
+      "s3://backups?endpoint=http://h:9000&region=us-east-1",
+      { ...s3, endpoint: "http://h:9000", region: "us-east-1", pathStyle: true, at: null },
+    ],
+    ["s3://backups?endpoint=https%3A%2F%2Fs3.example.org%2F", { ...s3, endpoint: "https://s3.example.org", pathStyle: true, at: null }],
     ["s3://backups?endpoint=https://[::1]:9000/s3&pathStyle=false", { ...s3, endpoint: "https://[::1]:9000/s3" }],
   ])("reads %s", (text, expected) => {
     expect(parseStoreUrl(text)).toEqual(expected);
@@ -142,6 +145,7 @@ describe("repository URLs", () => {
       ),
       region: fc.option(name),
       pathStyle: fc.boolean(),
+      at: fc.option(fc.date({ min: new Date(0), max: new Date("2099-12-31T00:00:00Z"), noInvalidDate: true })),
     });
     fc.assert(
       fc.property(location, (value) => {

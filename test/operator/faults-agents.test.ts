@@ -1,13 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { conditionOf } from "../../src/controller/said.ts";
-import { Vm } from "../acceptance/vm.ts";
+import type { Vm } from "../acceptance/vm.ts";
 import { skipWithout } from "../lab/index.ts";
 import type { NodeSimulator, Pod } from "../node/index.ts";
 import { NAMESPACE } from "./operator.ts";
 import { Scene } from "./scene.ts";
-
-const GRANULE = 65_536;
 
 /** What becomes of an agent, at which step, and what its run is to say of it. */
 interface Fault {
@@ -20,21 +18,12 @@ interface Fault {
 describe.skipIf(skipWithout("cluster", "host", "s3"))("a backup whose agent is lost", () => {
   let scene: Scene;
   let vm: Vm;
-  let runs = 0;
 
   beforeAll(async () => {
     scene = await Scene.start({ prefix: "agents" });
-    vm = await Vm.start(scene.world, { vda: { size: "64M" } });
-    await vm.write("vda", "write -P 1 0 4M");
-    await scene.taken("base", vm);
+    vm = await scene.machine();
   });
   afterAll(async () => await scene?.stop());
-
-  async function expectNextIsRight(): Promise<void> {
-    runs += 1;
-    await vm.write("vda", `write -P ${100 + runs} ${20 + runs}M 64k`);
-    await scene.expectRight(`next-${runs}`, vm, GRANULE);
-  }
 
   test.each<[string, Fault]>([
     [
@@ -57,7 +46,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a backup whose agent is l
   ])("%s says so, and the next attempt ends well, with one point", async (title, { step, happens, reason, says }) => {
     const name = title.replaceAll(" ", "-");
     const before = (await scene.world.points(scene.repo)).length;
-    await vm.write("vda", `write -P ${10 + runs} ${8 + runs}M 64k`);
+    await vm.write("vda", `write -P ${10 + before} 8M 64k`);
     const references = await vm.references();
     const pause = scene.pauseAt(step);
     await scene.plane.admin.apply([scene.domainRun(name, vm)]);
@@ -74,7 +63,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a backup whose agent is l
     expect(await scene.world.points(scene.repo)).toHaveLength(before + 1);
     await scene.expectRestores(run, references);
     await vm.expectTidy();
-    await expectNextIsRight();
+    await scene.expectNextIsRight(vm);
   });
 
   test("deleted by somebody undoes its job first, and another takes its place", async () => {
@@ -90,7 +79,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a backup whose agent is l
     expect(conditionOf(run, "Succeeded"), scene.operator.log.slice(-3000)).toMatchObject({ status: "True" });
     expect(run.status).toMatchObject({ attempts: 2, level: "Incremental" });
     await scene.expectRestores(run, references);
-    await expectNextIsRight();
+    await scene.expectNextIsRight(vm);
   });
 
   test("evicted in every attempt fails, says how often, and changes nothing", async () => {
@@ -107,6 +96,6 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a backup whose agent is l
     expect(await scene.world.points(scene.repo)).toHaveLength(before);
     await scene.expectNothingLeft();
     // What it left in libvirt, the next run takes away.
-    await expectNextIsRight();
+    await scene.expectNextIsRight(vm);
   });
 });

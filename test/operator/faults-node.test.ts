@@ -1,12 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { conditionOf } from "../../src/controller/said.ts";
-import { Vm } from "../acceptance/vm.ts";
+import type { Vm } from "../acceptance/vm.ts";
 import { skipWithout } from "../lab/index.ts";
 import { configuration } from "./operator.ts";
 import { Scene } from "./scene.ts";
 
-const GRANULE = 65_536;
 /** As somebody sets it who wants to hear of a dead node soon; by default Kubernetes waits five minutes. */
 const tolerations = ["unreachable", "not-ready"].map((taint) => ({
   key: `node.kubernetes.io/${taint}`,
@@ -25,9 +24,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a node that is gone in th
       nodes: ["node-a", "node-b"],
       settings: { agent: { ...configuration.agent, tolerations } },
     });
-    vm = await Vm.start(scene.world, { vda: { size: "64M" } });
-    await vm.write("vda", "write -P 1 0 4M");
-    await scene.taken("base", vm);
+    vm = await scene.machine();
   });
   afterAll(async () => await scene?.stop());
 
@@ -62,7 +59,6 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a node that is gone in th
       "--force",
       "--ignore-not-found",
     ]);
-    await vm.write("vda", "write -P 3 9M 64k");
-    await scene.expectRight("next", vm, GRANULE);
+    await scene.expectNextIsRight(vm);
   });
 });

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { conditionOf } from "../../src/controller/said.ts";
-import { Vm } from "../acceptance/vm.ts";
+import type { Vm } from "../acceptance/vm.ts";
 import { skipWithout } from "../lab/index.ts";
 import { configuration, NAMESPACE } from "./operator.ts";
 import { Scene } from "./scene.ts";
@@ -9,21 +9,12 @@ import { Scene } from "./scene.ts";
 describe.skipIf(skipWithout("cluster", "host", "s3"))("a backup whose agent cannot start", () => {
   let scene: Scene;
   let vm: Vm;
-  let runs = 0;
 
   beforeAll(async () => {
     scene = await Scene.start({ prefix: "start" });
-    vm = await Vm.start(scene.world, { vda: { size: "64M" } });
-    await vm.write("vda", "write -P 1 0 4M");
-    await scene.taken("base", vm);
+    vm = await scene.machine();
   });
   afterAll(async () => await scene?.stop());
-
-  async function expectNextIsRight(): Promise<void> {
-    runs += 1;
-    await vm.write("vda", `write -P ${100 + runs} ${20 + runs}M 64k`);
-    await scene.expectRight(`next-${runs}`, vm, 65_536);
-  }
 
   test("never started, for its image is missing, says so at once, and at its deadline what it waited for", async () => {
     scene.nodes.image(configuration.image, undefined);
@@ -38,7 +29,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a backup whose agent cann
     await scene.expectEvent("VirtualMachineBackup", "imageless", { reason: "BackupFailed" });
     await scene.expectNothingLeft();
     scene.resetImage();
-    await expectNextIsRight();
+    await scene.expectNextIsRight(vm);
   });
 
   test("refused by a quota says which, leaves nothing, and begins when there is room", async () => {
@@ -68,6 +59,6 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a backup whose agent cann
     expect(conditionOf(run, "Succeeded"), scene.operator.log.slice(-3000)).toMatchObject({ status: "True" });
     expect(run.status).toMatchObject({ attempts: 1 });
     await scene.expectRestores(run, references);
-    await expectNextIsRight();
+    await scene.expectNextIsRight(vm);
   });
 });

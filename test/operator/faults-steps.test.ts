@@ -1,15 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { conditionOf } from "../../src/controller/said.ts";
-import { Vm } from "../acceptance/vm.ts";
+import type { Vm } from "../acceptance/vm.ts";
 import { skipWithout } from "../lab/index.ts";
 import { KillingProxy, type Write } from "./killing-proxy.ts";
+import { conditionWhen, NAMESPACE, repositoryObjects } from "./operator.ts";
 import { Scene } from "./scene.ts";
 
 const GRANULE = 65_536;
 const STATUS = "PATCH virtualmachinebackups/status";
 /** What a controller changes once for a run, in this order. Between them it writes the status, several times. */
-const once = ["POST secrets", "POST pods", "POST restorepoints", "DELETE secrets", "DELETE pods"];
+const once = ["POST pods", "POST secrets", "POST restorepoints", "DELETE secrets", "DELETE pods"];
 /** More than a run has. */
 const MOST_WRITES = 12;
 
@@ -21,9 +22,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a controller that is kill
 
   beforeAll(async () => {
     scene = await Scene.start({ prefix: "steps" });
-    vm = await Vm.start(scene.world, { vda: { size: "64M" } });
-    await vm.write("vda", "write -P 1 0 4M");
-    await scene.taken("base", vm);
+    vm = await scene.machine();
     proxy = await KillingProxy.start(scene.plane);
     await scene.operator.stop();
     await scene.operator.start(proxy.identity);
@@ -69,6 +68,32 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a controller that is kill
 
   test.each(once)("%s of a backup neither loses nor repeats it, nor leaves anything", async (step) => {
     expect(await survives(step, 1)).toBe(true);
+  });
+
+  test.each(["POST pods", "POST secrets"])("%s of a backup that is deleted meanwhile leaves nothing of it", async (step) => {
+    runs += 1;
+    const name = `step-${runs}`;
+    const killed = killAfter(step, 1, name);
+    await scene.plane.admin.apply([scene.domainRun(name, vm)]);
+    await killed;
+    proxy.onWrite = () => false;
+    // Made, and now nobody's.
+    expect(await scene.agentObjects()).not.toEqual([]);
+    await scene.plane.admin.kubectl(["delete", "tvmb", name, "-n", NAMESPACE, "--wait=true"]);
+    await scene.operator.start(proxy.identity);
+    await scene.expectNothingLeft();
+    await vm.expectTidy();
+  });
+
+  test("POST pods of a reading of the catalog reads it anew, long before one that does not start is given up", async () => {
+    const killed = killAfter("POST pods", 1, "BackupRepository//other");
+    await scene.plane.admin.apply(repositoryObjects("other", scene.repo));
+    await killed;
+    proxy.onWrite = () => false;
+    await scene.operator.start(proxy.identity);
+    const other = { kind: "bkrepo", name: "other", type: "Ready" };
+    const ready = await conditionWhen(scene.plane.admin, other, ({ status }) => status === "True", 150_000);
+    expect(ready, scene.operator.log.slice(-3000)).toMatchObject({ status: "True" });
   });
 
   test("any write of a status does not either", async () => {

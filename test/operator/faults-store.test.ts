@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import type { VirtualMachineBackup } from "../../src/api/index.ts";
 import { conditionOf } from "../../src/controller/said.ts";
-import { Vm } from "../acceptance/vm.ts";
+import type { Vm } from "../acceptance/vm.ts";
 import { type S3Lab, skipWithout, startS3 } from "../lab/index.ts";
 import { conditionWhen, type Seen } from "./operator.ts";
 import { Scene } from "./scene.ts";
@@ -21,9 +21,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a store that does not ans
     s3 = await startS3();
     // Looks at the repository as often as somebody who wants to know soon.
     scene = await Scene.start({ prefix: "outage", s3, settings: { syncSeconds: 10 } });
-    vm = await Vm.start(scene.world, { vda: { size: "64M" } });
-    await vm.write("vda", "write -P 1 0 4M");
-    await scene.taken("base", vm);
+    vm = await scene.machine();
   });
   afterAll(async () => {
     await scene?.stop();
@@ -70,8 +68,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a store that does not ans
     expect(await ready(({ status }) => status === "True")).toMatchObject({ reason: "Available" });
     await vm.expectTidy();
     await scene.expectNothingLeft();
-    await vm.write("vda", "write -P 3 9M 64k");
-    await scene.expectRight("after", vm, GRANULE);
+    await scene.expectNextIsRight(vm);
   });
 
   test("for longer than a run may try: it fails and says why, and the next is right", async () => {

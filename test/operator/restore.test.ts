@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { chownSync, closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { chownSync, closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
@@ -10,8 +10,9 @@ import { connectKube } from "../../src/kube/index.ts";
 import { type Repo, World } from "../acceptance/world.ts";
 import { applyKubeVirt, ControlPlane } from "../cluster/index.ts";
 import { skipWithout } from "../lab/index.ts";
-import { NodeSimulator } from "../node/index.ts";
-import { applyCrds, conditionWhen, NAMESPACE, Operator, repositoryObjects, type Seen } from "./operator.ts";
+import { NodeSimulator, type Pod, projectImage } from "../node/index.ts";
+import { eventually } from "../node/world.ts";
+import { applyCrds, conditionWhen, configuration, NAMESPACE, Operator, repositoryObjects, type Seen } from "./operator.ts";
 
 const MIB = 2 ** 20;
 const SHOP = "shop";
@@ -106,8 +107,11 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a stopped virtual machine
     return await plane.admin.get<Machine>("vm", name, "-n", SHOP);
   }
 
+  /** Not those that read the catalog: a controller that starts anew begins with that. */
   async function podsOf(namespace: string): Promise<string> {
-    return (await plane.admin.kubectl(["get", "pods", "-n", namespace, "-l", "thinstream.dev/work", "-o", "name"])).trim();
+    return (
+      await plane.admin.kubectl(["get", "pods", "-n", namespace, "-l", "thinstream.dev/work,thinstream.dev/work!=catalog", "-o", "name"])
+    ).trim();
   }
 
   /** While the point is read, the volumes are held, the disks are written, the machine is made; wherever it is by then. */
@@ -189,6 +193,30 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a stopped virtual machine
     expect(digest(await diskOf("web-twin-root"))).toBe(content.root);
     expect(digest(await diskOf("web-twin-data"))).toBe(content.data);
     expect((await machine("web-twin")).spec.runStrategy).toBe("Halted");
+  });
+
+  test("is right where its agent is killed when one disk is written and the other is not", async () => {
+    nodes.image(configuration.image, { ...projectImage, env: { THINSTREAM_STEPS: "/tmp/steps", THINSTREAM_PAUSE_AT: "disk-written" } });
+    await plane.admin.apply([request("lost", fromPoint(), { name: "web-lost", runStrategy: "Manual" })]);
+    const agents = async (): Promise<readonly Pod[]> =>
+      (await plane.admin.get<{ items: readonly Pod[] }>("pods", "-n", NAMESPACE, "-l", "thinstream.dev/work=restore")).items;
+    const [agent] = await eventually(agents, (found) => found.length > 0);
+    if (agent === undefined) throw new Error("the restore has no agent");
+    const steps = join(nodes.podDir(agent), "volumes/kubernetes.io~empty-dir/tmp/steps");
+    await expect.poll(() => existsSync(steps), { timeout: 90_000 }).toBe(true);
+    const written = async (): Promise<object> => ({
+      root: digest(await diskOf("web-lost-root")),
+      data: digest(await diskOf("web-lost-data")),
+    });
+    expect(await written()).not.toEqual(content);
+    nodes.image(configuration.image, projectImage);
+    nodes.oomKill(agent);
+    expect(await ended("rr", "lost"), operator.log.slice(-6000)).toMatchObject({ status: "True", reason: "Completed" });
+    const { status } = await plane.admin.get<RestoreRequest>("rr", "lost", "-n", SHOP);
+    expect(status).toMatchObject({ attempts: 2, lastFailure: { message: expect.stringMatching(/more memory/) } });
+    expect(await written()).toEqual(content);
+    expect((await machine("web-lost")).spec.runStrategy).toBe("Manual");
+    await expect.poll(async () => `${await podsOf(SHOP)}${await podsOf(NAMESPACE)}`, { timeout: 30_000 }).toBe("");
   });
 
   test("is kept without its Secrets where the repository is not encrypted", async () => {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect } from "vitest";
 import type { Condition, ControllerConfigFile, VirtualMachineBackup } from "../../src/api/index.ts";
 import { conditionOf } from "../../src/controller/said.ts";
-import type { Vm } from "../acceptance/vm.ts";
+import { Vm } from "../acceptance/vm.ts";
 import { type Repo, uniqueName, World } from "../acceptance/world.ts";
 import { applyKubeVirt, ControlPlane } from "../cluster/index.ts";
 import { compareRaw, type S3Lab } from "../lab/index.ts";
@@ -29,6 +29,7 @@ export class Scene {
   readonly plane: ControlPlane;
   readonly nodes: NodeSimulator;
   readonly operator: Operator;
+  #next = 0;
 
   private constructor(parts: Pick<Scene, "world" | "repo" | "plane" | "nodes" | "operator">) {
     ({ world: this.world, repo: this.repo, plane: this.plane, nodes: this.nodes, operator: this.operator } = parts);
@@ -55,6 +56,14 @@ export class Scene {
     await this.nodes.stop();
     await this.plane.stop();
     await this.world.stop();
+  }
+
+  /** A machine of node-a's libvirt that has a first point. */
+  async machine(): Promise<Vm> {
+    const vm = await Vm.start(this.world, { vda: { size: "64M" } });
+    await vm.write("vda", "write -P 1 0 4M");
+    await this.taken("base", vm);
+    return vm;
   }
 
   /** A run for a domain of node-a. */
@@ -115,6 +124,13 @@ export class Scene {
     await this.expectRestores(run, references);
     await vm.expectTidy();
     await this.expectNothingLeft();
+  }
+
+  /** A granule is written, and the run that follows is right. */
+  async expectNextIsRight(vm: Vm): Promise<void> {
+    this.#next += 1;
+    await vm.write("vda", `write -P ${100 + this.#next} ${60 - this.#next}M 64k`);
+    await this.expectRight(`next-${this.#next}`, vm, 65_536);
   }
 
   /** The reasons of an object's events. */

@@ -144,6 +144,19 @@ describe.skipIf(skipped)("an ordered backup of a running machine", () => {
       expect(result.point?.consistency).toBe(consistency);
       expect(result.warnings.join()).toMatch(warning);
     }
+    // A controller that starts anew while the guest is frozen freezes again, and is not to thaw before the job has begun.
+    const steps = world.output("steps");
+    const twice = (await placeIn(world, backupOf(vm, { freeze }))).start({
+      env: { THINSTREAM_STEPS: steps, THINSTREAM_PAUSE_AT: "frozen" },
+    });
+    await follow(twice, "Freeze");
+    const answer = { ok: true, until: new Date(Date.now() + 60_000) } as const;
+    await twice.channel.frozen(answer, never);
+    await reachStep(steps, "frozen");
+    await twice.channel.frozen(answer, never);
+    rmSync(steps);
+    await follow(twice);
+    expect(succeeded(await twice.ended).point?.consistency).toBe("filesystem");
     const required = { ...freeze, mode: "Required", timeoutSeconds: 1 } as const;
     const silent = (await placeIn(world, backupOf(vm, { freeze: required }))).start();
     expectFailed(await silent.ended, "GuestNotFrozen", /took longer than 1 s/);

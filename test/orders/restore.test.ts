@@ -57,7 +57,7 @@ describe.skipIf(skipped)("an ordered restore", () => {
     const running = placed.start();
     const phases = await follow(running);
     expect(phases).toEqual(["Starting", "Copying", "Ended"].filter((phase) => phases.some((seen) => seen === phase)));
-    expect(succeeded(await running.ended).message).toMatch(/Restored 2 disks of team-a\/web/);
+    expect(succeeded(await running.ended).message).toMatch(/^Restored 2 disks of team-a\/web as of [\d-]+T[\d:]+Z \(/);
     for (const [name, path] of paths) {
       const { uid, gid, mode, size, blocks } = statSync(path);
       expect([uid, gid, mode & 0o777, size]).toEqual([process.getuid?.() === 0 ? 107 : process.getuid?.(), process.getuid?.() === 0 ? 107 : process.getgid?.(), 0o660, SIZE]); // prettier-ignore

@@ -14,6 +14,7 @@ export class ControllerFreezer implements Freezer {
   readonly #board: Board;
   readonly #options: ControllerFreezerOptions;
   #answer: ((message: FrozenMessage) => void) | null = null;
+  #frozen = false;
 
   constructor(board: Board, options: ControllerFreezerOptions) {
     this.#board = board;
@@ -39,13 +40,18 @@ export class ControllerFreezer implements Freezer {
 
   /** Tells the controller to thaw. How that went only it knows: the guest is thawed by the time limit of the freeze if by nothing else. */
   thaw(): Promise<null> {
+    this.#frozen = false;
     this.#board.enter("Begun");
     return Promise.resolve(null);
   }
 
-  /** Takes the controller's answer; false where none is waited for. */
+  /**
+   * Takes the controller's answer; false where none is waited for. A second one is of a controller that began anew: the guest is frozen as it should be, and
+   * would be thawed under the job's beginning if that were said to be of no use.
+   */
   answered(message: FrozenMessage): boolean {
-    if (this.#answer === null) return false;
+    if (this.#answer === null) return this.#frozen;
+    this.#frozen = message.ok;
     this.#answer(message);
     this.#answer = null;
     return true;

@@ -1,4 +1,13 @@
-import { type RestoreWork, SERVING_MS, type SucceededResult, WAIT_MS, type Work, type WorkOrder, type WorkType } from "../../api/index.ts";
+import {
+  type RestoreWork,
+  rfc3339,
+  SERVING_MS,
+  type SucceededResult,
+  WAIT_MS,
+  type Work,
+  type WorkOrder,
+  type WorkType,
+} from "../../api/index.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { SealingKey } from "../../lib/sealed-message.ts";
 import type { Repository } from "../../repository/index.ts";
@@ -39,6 +48,7 @@ export interface RestoreJob {
   readonly work: RestoreWork;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: { readonly totalBytes: number; readonly doneBytes: number; readonly writtenBytes: number }) => void;
+  readonly onStep: (step: string) => Promise<void>;
 }
 
 /** Carries out a work order, with its channel open from beginning to end. Rejects with the error of what failed, and leaves nothing behind then. */
@@ -103,7 +113,7 @@ function workOf<T extends WorkType>(
 
 async function restoreWork(
   work: RestoreWork,
-  { board, signal, withRepository }: OrderJob,
+  { board, signal, withRepository, onStep }: OrderJob,
   restore: OrderRequest["restore"],
 ): Promise<SucceededResult> {
   return await withRepository(async (repository) => {
@@ -112,6 +122,7 @@ async function restoreWork(
       repository,
       work,
       signal,
+      onStep,
       onProgress: ({ totalBytes, doneBytes, writtenBytes }) =>
         board.count({ totalBytes, doneBytes, readBytes: 0, storedBytes: writtenBytes }),
     });
@@ -132,7 +143,9 @@ function deadlineOf({ deadline, run }: WorkOrder): { readonly signal: AbortSigna
   const passed = new AbortController();
   const pass = (): void =>
     passed.abort(
-      new OrderError("deadline", `The deadline of ${run.kind} ${run.name} has passed (${deadline})`, { hint: "Allow it more time" }),
+      new OrderError("deadline", `The deadline of ${run.kind} ${run.name} has passed (${rfc3339(deadline)})`, {
+        hint: "Allow it more time",
+      }),
     );
   const left = Date.parse(deadline) - Date.now();
   if (!(left > 0)) pass();

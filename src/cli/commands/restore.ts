@@ -1,3 +1,4 @@
+import { rfc3339 } from "../../api/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
 import type { PointRecord, Repository } from "../../repository/index.ts";
 import { RepositoryError } from "../../repository/index.ts";
@@ -67,7 +68,7 @@ function outcome(point: PointRecord, disks: readonly RestoredDisk[], domain: Def
     formatBytes(writtenBytes),
   ]);
   const lines = [
-    `Restored ${point.vm.name} as it was at ${point.time} (${point.id})`,
+    `Restored ${point.vm.name} as it was at ${rfc3339(point.time)} (${point.id})`,
     table(["DISK", "PATH", "FORMAT", "SIZE", "WRITTEN"], rows),
     ...damaged,
   ];

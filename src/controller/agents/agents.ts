@@ -4,7 +4,7 @@ import { errorText } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { SealingKey } from "../../lib/sealed-message.ts";
 import { podState } from "../dispatch/pod-state.ts";
-import { type Pod, pods, secrets } from "../kinds.ts";
+import { type Pod, pods, type Secret, secrets } from "../kinds.ts";
 import type { AgentAddress } from "./agent-channel.ts";
 import { followAgent, type GuestFreezer } from "./follower.ts";
 import type { AgentObjects } from "./job.ts";
@@ -70,21 +70,42 @@ export class Agents {
   }
 
   /**
-   * Makes an agent's Secret and pod. What is there already stays: the controller that made it did not live to hear of it. A Secret without its pod
-   * is made anew, for the pod's arguments hold its digest.
+   * Makes an agent's pod, and its order, a Secret that the pod owns and waits for: so it never outlives the pod, whoever dies in between. What is there already
+   * stays: the controller that made it did not live to hear of it. Null where that is a pod that never got its order, which goes first.
    */
-  async launch({ secret, pod }: AgentObjects, signal: AbortSignal): Promise<Pod> {
+  async launch({ secret, pod }: AgentObjects, signal: AbortSignal): Promise<Pod | null> {
     const { client } = this.#options;
     const there = await this.find(pod.metadata.namespace, pod.metadata.name, signal);
-    if (there !== null) return there;
+    if (there !== null) return (await this.removeUnordered(there, signal)) ? null : there;
+    // The new pod must not find an old one's: its arguments hold the digest of its own.
     await ignoring("not-found", client.delete(secrets, secret.metadata, { signal }));
-    await client.create(secrets, secret, { signal });
+    const made = await client.create(pods, pod, { signal });
+    const { name, uid = "" } = made.metadata;
+    const owned = { ...secret.metadata, ownerReferences: [{ apiVersion: "v1", kind: pods.kind, name, uid }] };
     try {
-      return await client.create(pods, pod, { signal });
+      await client.create(secrets, { ...secret, metadata: owned }, { signal });
     } catch (thrown) {
-      if (!isKubeError(thrown, "already-exists")) throw thrown;
-      return await client.get(pods, pod.metadata, { signal });
+      // Of no use alone. Where this fails too, it is taken away when it is found without its order.
+      await client.delete(pods, made.metadata, { uid, signal }).catch(() => undefined);
+      throw thrown;
     }
+    return made;
+  }
+
+  /**
+   * Takes away a pod whose order was never made, since the controller that made the pod did not live to: it has not begun, and never would.
+   * @returns whether it is such a one
+   */
+  async removeUnordered(pod: Pod, signal: AbortSignal): Promise<boolean> {
+    if (podState(pod).phase !== "starting") return false;
+    try {
+      await this.#secretOf(pod, signal);
+      return false;
+    } catch (thrown) {
+      if (!isKubeError(thrown, "not-found")) throw thrown;
+    }
+    await this.removePod(pod, signal);
+    return true;
   }
 
   /** Ends the pods that were made for resources of a name which are gone. @param owner `<kind>/<namespace>/<name>` @param uid of the one that is there */
@@ -99,7 +120,7 @@ export class Agents {
     for (const pod of this.of(uid)) if (pod.metadata.name !== except) await this.removePod(pod, signal);
   }
 
-  /** The order goes first: without its pod nobody would know of it. */
+  /** The order first: what it holds stays no longer than it is needed. */
   async removePod({ metadata }: Pod, signal: AbortSignal): Promise<void> {
     const { client } = this.#options;
     await ignoring("not-found", client.delete(secrets, { name: metadata.name, namespace: this.#options.namespace }, { signal }));
@@ -121,9 +142,13 @@ export class Agents {
   }
 
   /** What an agent was told to do. */
-  async order({ metadata: { name } }: Pod, signal: AbortSignal): Promise<WorkOrder> {
-    const secret = await this.#options.client.get(secrets, { name, namespace: this.#options.namespace }, { signal });
-    return parseWorkOrder(Buffer.from(secret.data?.["order.json"] ?? "", "base64"));
+  async order(pod: Pod, signal: AbortSignal): Promise<WorkOrder> {
+    const { data } = await this.#secretOf(pod, signal);
+    return parseWorkOrder(Buffer.from(data?.["order.json"] ?? "", "base64"));
+  }
+
+  async #secretOf({ metadata: { name } }: Pod, signal: AbortSignal): Promise<Secret> {
+    return await this.#options.client.get(secrets, { name, namespace: this.#options.namespace }, { signal });
   }
 
   /** What an agent that is followed said last. */

@@ -26,8 +26,8 @@ interface Addressed {
   readonly metadata: { readonly name: string; readonly namespace: string };
 }
 
-/** What an agent needs in the cluster, made in this order. */
+/** What an agent needs in the cluster: its order, and the pod that owns it. */
 export interface AgentObjects {
-  readonly secret: Manifest & Addressed;
   readonly pod: Manifest & Addressed;
+  readonly secret: Manifest & Addressed;
 }

@@ -12,7 +12,7 @@ import { instanceFreezer } from "../kubevirt/freezer.ts";
 import { mustAbort } from "../plan/kubevirt/obstacles.ts";
 import { createMirror, mirror, mirrorRef } from "../catalog/mirror.ts";
 import { deadlineOf } from "../runs/attempt.ts";
-import type { Completion, Preparation, RunKind } from "../runs/run.ts";
+import type { Completion, Preparation, RunKind, Stop } from "../runs/run.ts";
 import { Claims, machineName, waitsForSlot } from "./admission.ts";
 import { withCaptures } from "./captures.ts";
 import { keep, keptOf } from "./kept.ts";
@@ -39,6 +39,7 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
   readonly work = "backup";
   // libvirt has one job at a time, and a point is committed once.
   readonly mayOverlap = true;
+  readonly finalStops = [windowClosed.reason];
   readonly words = { busy: "BackingUp", action: "Backup", started: "BackupStarted", succeeded: "BackupSucceeded", failed: "BackupFailed" };
   readonly #context: ControllerContext;
   readonly #claims = new Claims();
@@ -148,13 +149,14 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
     return instanceFreezer(this.#context.client, { namespace: run.metadata.namespace ?? "", name }, Math.max(5, seconds));
   }
 
-  async mustAbort(run: VirtualMachineBackup, signal: AbortSignal): Promise<{ readonly reason: string; readonly message: string } | null> {
+  async mustAbort(run: VirtualMachineBackup, signal: AbortSignal): Promise<Stop | null> {
     if (outsideWindow(this.#context, run)?.kind === "refuse") return windowClosed;
     const name = run.spec.source.virtualMachine?.name;
     const source = keptOf(this.#context, run);
     if (name === undefined || source === null) return null;
     const facts = await gatherFacts(this.#context.client, { namespace: run.metadata.namespace ?? "", name }, signal);
-    return mustAbort(facts, source.underWay);
+    const found = mustAbort(facts, source.underWay);
+    return found === null ? null : { ...found, final: false };
   }
 
   async completed(run: VirtualMachineBackup, result: SucceededResult, signal: AbortSignal): Promise<Completion> {

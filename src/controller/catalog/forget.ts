@@ -66,7 +66,7 @@ async function look(
   const again = { againInMs: LOOK_MS };
   const state = podState(pod);
   const isLate = context.now().getTime() - identityOf(pod).createdAt.getTime() > FORGET_MS;
-  if (pod.metadata.deletionTimestamp !== undefined) return again;
+  if (pod.metadata.deletionTimestamp !== undefined || (await context.agents.removeUnordered(pod, signal))) return again;
   if ((state.phase === "starting" || state.phase === "running") && !isLate) return again;
   const failure =
     state.phase === "reported" ? failureIn(state.message) : "message" in state ? state.message : "its agent did not end in time";

@@ -1,4 +1,4 @@
-import { labels, labelValue, type PointSummary, type RestorePoint, restorePointName } from "../../api/index.ts";
+import { labels, labelValue, type PointSummary, type RestorePoint, restorePointName, rfc3339 } from "../../api/index.ts";
 import { type CallOptions, isKubeError, type KubeClient, type Manifest } from "../../kube/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
 import { restorePoints } from "../kinds.ts";
@@ -49,7 +49,7 @@ export function mirror(
       repositoryRef: { name: repository },
       pointId: point.id,
       vm: { ...machine, ...(point.vm.uid === null ? {} : { uid: point.vm.uid }) },
-      time: point.time.replace(/\.\d+Z$/, "Z"),
+      time: rfc3339(point.time),
       level: LEVELS[point.level],
       consistency: CONSISTENCIES[point.consistency],
       disks: point.disks.map(({ name, size }) => ({ name, sizeBytes: size })),

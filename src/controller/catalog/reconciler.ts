@@ -4,7 +4,7 @@ import { formatBytes } from "../../lib/bytes.ts";
 import { AgentChannel } from "../agents/agent-channel.ts";
 import { agentObjects } from "../agents/objects.ts";
 import type { ControllerContext, Reconcile } from "../context.ts";
-import { isOverdue, podState } from "../dispatch/pod-state.ts";
+import { isOverdue, type PodState, podState } from "../dispatch/pod-state.ts";
 import { identityOf } from "../identity.ts";
 import { type Pod, repositories } from "../kinds.ts";
 import { conditionsAfter, type Say } from "../said.ts";
@@ -87,20 +87,10 @@ export class RepositoryReconciler {
     const state = podState(pod);
     const age = now().getTime() - identityOf(pod).createdAt.getTime();
     if (state.phase === "running") return await this.#read(repository, pod, signal);
-    if (state.phase === "starting") {
-      if (age < START_MS) return { againInMs: LOOK_MS };
-      const message = `the agent that reads the catalog does not start: ${state.problem?.message ?? "no node runs it"}`;
-      await this.#fail(repository, { reason: state.problem?.reason ?? "Unschedulable", message }, signal);
-    } else if (state.phase === "lost") {
-      await this.#fail(
-        repository,
-        { reason: state.reason, message: `the agent that reads the catalog was lost: ${state.message}` },
-        signal,
-      );
-    } else {
-      const failure = failureOf(state.message);
-      if (failure !== null) await this.#fail(repository, failure, signal);
-    }
+    if (await agents.removeUnordered(pod, signal)) return { againInMs: LOOK_MS };
+    if (state.phase === "starting" && age < START_MS) return { againInMs: LOOK_MS };
+    const failure = failureOf(state);
+    if (failure !== null) await this.#fail(repository, failure, signal);
     await agents.removePod(pod, signal);
     return { againInMs: LOOK_MS };
   }
@@ -145,11 +135,7 @@ export class RepositoryReconciler {
     await this.#write(repository, { says, kstatus: null, more }, signal);
   }
 
-  async #fail(
-    repository: BackupRepository,
-    { reason, message }: { readonly reason: string; readonly message: string },
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #fail(repository: BackupRepository, { reason, message }: Failure, signal: AbortSignal): Promise<void> {
     const says = trouble(reason, message);
     await this.#write(repository, { says, kstatus: troubleOf(reason).stalls ? "Stalled" : "Reconciling" }, signal);
     this.#context.events.record(repository, { type: "Warning", reason: says[0]?.reason ?? reason, action: "ReadCatalog", note: message });
@@ -197,8 +183,21 @@ function trouble(reason: string, message: string): readonly Say[] {
   ];
 }
 
+interface Failure {
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** What an agent came to that neither works nor will; null where all is well. */
+function failureOf(state: Exclude<PodState, { readonly phase: "running" }>): Failure | null {
+  if (state.phase === "reported") return failureIn(state.message);
+  if (state.phase === "lost") return { reason: state.reason, message: `the agent that reads the catalog was lost: ${state.message}` };
+  const message = `the agent that reads the catalog does not start: ${state.problem?.message ?? "no node runs it"}`;
+  return { reason: state.problem?.reason ?? "Unschedulable", message };
+}
+
 /** What an agent said went wrong; null where nothing did. */
-function failureOf(text: string): { readonly reason: string; readonly message: string } | null {
+function failureIn(text: string): Failure | null {
   try {
     const result = parseAgentResult(text);
     return result.outcome === "Failed" ? result : null;

@@ -1,3 +1,5 @@
+import { rfc3339 } from "../../api/index.ts";
+
 /** What is known of how well a machine is protected. */
 export interface ProtectionFacts {
   /** `<namespace>/<name>` */
@@ -32,7 +34,7 @@ export function protectionOf(facts: ProtectionFacts, now: Date): Protection {
   if (newestReady === null) return withoutPoint(facts, now);
   const rpo = (rpoSeconds ?? Infinity) * 1000;
   const age = Math.max(0, now.getTime() - newestReady.getTime());
-  const found = `the newest restore point is of ${newestReady.toISOString()}`;
+  const found = `the newest restore point is of ${rfc3339(newestReady)}`;
   if (age > rpo) {
     const message = `${found}, ${lengthOf(age)} ago; the rpo is ${lengthOf(rpo)}. Look at the last VirtualMachineBackup of ${machine}`;
     return { machine, status: "False", reason: "RPOMissed", message, breached: true, changesAt: null };

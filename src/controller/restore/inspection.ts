@@ -92,7 +92,8 @@ export class Inspections {
     if (state.phase === "running") return await this.#fetch(question, pod, signal);
     if (state.phase === "starting") {
       const why = state.problem === null ? "" : `: ${state.problem.message}`;
-      if (now().getTime() - identityOf(pod).createdAt.getTime() > START_MS) await agents.removePod(pod, signal);
+      const isLate = now().getTime() - identityOf(pod).createdAt.getTime() > START_MS;
+      if (!(await agents.removeUnordered(pod, signal)) && isLate) await agents.removePod(pod, signal);
       return reading(`the agent ${name} starts, to read what was kept with the restore point${why}`, LOOK_MS);
     }
     await agents.removePod(pod, signal);

@@ -1,4 +1,4 @@
-import type { RestoreRequest, SucceededResult } from "../../api/index.ts";
+import { type RestoreRequest, rfc3339, type SucceededResult } from "../../api/index.ts";
 import { agentObjects } from "../agents/objects.ts";
 import type { ControllerContext } from "../context.ts";
 import { identityOf } from "../identity.ts";
@@ -9,7 +9,7 @@ import type { VirtualMachine } from "../plan/kubevirt/objects.ts";
 import type { RestoreDecision, RestorePlan, RestoreWish } from "../plan/kubevirt/restore-request.ts";
 import { decideExisting, planRestore } from "../plan/kubevirt/restore.ts";
 import { deadlineOf } from "../runs/attempt.ts";
-import type { Completion, Preparation, RunKind } from "../runs/run.ts";
+import type { Completion, Preparation, RunKind, Stop } from "../runs/run.ts";
 import { isDone } from "../said.ts";
 import { finishRestore } from "./finish.ts";
 import { holdDisks, restoreWork } from "./hold.ts";
@@ -36,6 +36,7 @@ export class RestoreKind implements RunKind<RestoreRequest> {
   readonly work = "restore";
   // A machine that the second has finished would be written to by the first.
   readonly mayOverlap = false;
+  readonly finalStops = [];
   readonly words = {
     busy: "Restoring",
     action: "Restore",
@@ -99,7 +100,7 @@ export class RestoreKind implements RunKind<RestoreRequest> {
     if (plan.kind !== "restore") return end(plan, wish, target.vm !== null);
     const started = await this.#start(restore, plan, signal);
     // As the repository has it: a mirror only says so.
-    const pointTime = point.time.replace(/\.\d+Z$/, "Z");
+    const pointTime = rfc3339(point.time);
     return started.kind === "start" ? { ...started, status: { ...started.status, pointTime } } : started;
   }
 
@@ -148,11 +149,12 @@ export class RestoreKind implements RunKind<RestoreRequest> {
     return null;
   }
 
-  async mustAbort(run: RestoreRequest, signal: AbortSignal): Promise<{ readonly reason: string; readonly message: string } | null> {
+  async mustAbort(run: RestoreRequest, signal: AbortSignal): Promise<Stop | null> {
     const kept = keptOf(this.#context, run);
     if (kept === null) return null;
     const { claims, replaced } = kept;
-    return await restoreObstacle(this.#context.client, { place: kept, uid: identityOf(run).uid, claims, replaced }, signal);
+    const found = await restoreObstacle(this.#context.client, { place: kept, uid: identityOf(run).uid, claims, replaced }, signal);
+    return found === null ? null : { ...found, final: false };
   }
 
   async completed(run: RestoreRequest, result: SucceededResult, signal: AbortSignal): Promise<Completion> {

@@ -1,14 +1,13 @@
 import { applyStatus, type Lane } from "../../kube/index.ts";
-import type { AgentObjects } from "../agents/job.ts";
 import { resultOf } from "../agents/result.ts";
 import type { ControllerContext, Reconcile } from "../context.ts";
 import { isOverdue, type PodState, podState } from "../dispatch/pod-state.ts";
-import { type Pod, secrets } from "../kinds.ts";
+import type { Pod } from "../kinds.ts";
 import { isDone } from "../said.ts";
 import { attemptOf, attemptsOf, backoffAfter, deadlineOf } from "./attempt.ts";
 import { attemptBegun, attemptFailed, failed, stalled, succeeded, waiting } from "./record.ts";
 import type { Preparation, RunKind, RunResource, RunStatus } from "./run.ts";
-import { type Failure, lastWord, lost, overdue, refusalOf, silence, startTrouble } from "./trouble.ts";
+import { decidedStop, type Failure, lastWord, lost, overdue, refusalOf, silence, startTrouble } from "./trouble.ts";
 
 type Again = Awaited<ReturnType<Reconcile>>;
 
@@ -19,6 +18,13 @@ const LOOK_MS = 10_000;
 
 type Prepared =
   Exclude<Preparation, { readonly kind: "start" }> | (Extract<Preparation, { readonly kind: "start" }> & { readonly pod: Pod });
+
+const unordered = {
+  kind: "wait",
+  reason: "AgentStarting",
+  message: "an agent that never got its work order is taken away first",
+  againInMs: 1000,
+} as const;
 
 /**
  * Brings a run, backup or restore, to its end through any number of attempts. Level-based: every step follows from the resource and its pods as they are, is
@@ -97,23 +103,14 @@ export class RunReconciler {
   async #prepare(run: RunResource, attempt: number, signal: AbortSignal): Promise<Prepared> {
     try {
       const prepared = await this.#kind.prepare(run, attempt, signal);
-      return prepared.kind === "start" ? { ...prepared, pod: await this.#launch(prepared.objects, signal) } : prepared;
+      if (prepared.kind !== "start") return prepared;
+      const pod = await this.#context.agents.launch(prepared.objects, signal);
+      return pod === null ? unordered : { ...prepared, pod };
     } catch (thrown) {
       const refusal = refusalOf(thrown);
       if (refusal === null) throw thrown;
       this.#context.log.warn({ err: thrown }, `${this.#kind.resource.kind} ${run.metadata.name}: ${refusal.message}`);
       return refusal;
-    }
-  }
-
-  /** Without its pod nobody would take the order away again. */
-  async #launch(objects: AgentObjects, signal: AbortSignal): Promise<Pod> {
-    const { agents, client } = this.#context;
-    try {
-      return await agents.launch(objects, signal);
-    } catch (thrown) {
-      if (refusalOf(thrown) !== null) await client.delete(secrets, objects.secret.metadata, { signal }).catch(() => undefined);
-      throw thrown;
     }
   }
 
@@ -131,7 +128,7 @@ export class RunReconciler {
       return await this.#attemptFailed(run, pod, { ...lost(state.reason, state.message), at }, signal);
     }
     if (isOverdue(pod, this.#context.now())) return await this.#silent(run, pod, signal);
-    return (await this.#abortIfNeeded(run, pod, signal)) ?? (await this.#goesOn(run, pod, { state, signal }));
+    return (await this.#stopIfNeeded(run, pod, signal)) ?? (await this.#goesOn(run, pod, { state, signal }));
   }
 
   /** The agent's node does not answer, and it may work on. Another begins only where the two cannot spoil each other's work. */
@@ -148,8 +145,11 @@ export class RunReconciler {
   }
 
   /** Records a pod that was made and not recorded: the controller that made it did not live to say so. */
-  async #adopt(run: RunResource, { metadata, spec }: Pod, signal: AbortSignal): Promise<Again> {
+  async #adopt(run: RunResource, pod: Pod, signal: AbortSignal): Promise<Again> {
+    const { metadata, spec } = pod;
     const { name, namespace = "" } = metadata;
+    // No attempt: what waits for an order that nobody made has done nothing.
+    if (!isOverdue(pod, this.#context.now()) && (await this.#context.agents.removeUnordered(pod, signal))) return { againInMs: 1000 };
     const begun = { attempt: attemptOf({ metadata }), pod: { name, namespace }, nodeName: spec?.nodeName ?? null, more: {} };
     await this.#write(run, (latest) => attemptBegun(latest, begun, { now: this.#context.now() }), signal);
     return { againInMs: 0 };
@@ -196,14 +196,20 @@ export class RunReconciler {
     return { progress: { percent: Math.min(99, Math.floor((doneBytes * 100) / totalBytes)), doneBytes, totalBytes } };
   }
 
-  async #abortIfNeeded(run: RunResource, pod: Pod, signal: AbortSignal): Promise<Again | null> {
+  /**
+   * Ends the agent of a run that must not go on. Where that is for good, it is said first, and done once it is seen to be said: whoever finds the agent gone
+   * knows why, also when the reason has passed by then.
+   */
+  async #stopIfNeeded(run: RunResource, pod: Pod, signal: AbortSignal): Promise<Again | null> {
     const now = this.#context.now();
-    const abort = now >= deadlineOf(run) ? overdue(run, now) : await this.#kind.mustAbort(run, signal);
-    if (abort === null) return null;
-    if (pod.metadata.deletionTimestamp === undefined) {
-      this.#say(run, "Warning", abort.reason, abort.message);
-      await this.#context.agents.removePod(pod, signal);
-    }
+    const decided = decidedStop(run, this.#kind);
+    const late = now >= deadlineOf(run) ? { ...overdue(run, now), final: false } : null;
+    const stop = decided ?? late ?? (await this.#kind.mustAbort(run, signal));
+    if (stop === null) return null;
+    if (pod.metadata.deletionTimestamp !== undefined) return { againInMs: 1000 };
+    if (decided === null) this.#say(run, "Warning", stop.reason, stop.message);
+    if (decided === null && stop.final) await this.#write(run, (latest) => waiting(latest, stop, { now }), signal);
+    else await this.#context.agents.removePod(pod, signal);
     return { againInMs: 1000 };
   }
 
@@ -250,6 +256,8 @@ export class RunReconciler {
   async #attemptFailed(run: RunResource, pod: Pod | null, failure: Failure, signal: AbortSignal): Promise<Again> {
     const { attempts = 1 } = run.status ?? {};
     const now = this.#context.now();
+    const stop = decidedStop(run, this.#kind);
+    if (stop !== null) return await this.#end(run, pod, { ...stop, retryable: false, at: failure.at }, signal);
     this.#context.figures.attemptFailed({ work: this.#kind.work, run, attempt: attempts, reason: failure.reason });
     if (now >= deadlineOf(run)) return await this.#end(run, pod, overdue(run, failure.at, lastWord(failure)), signal);
     if (!failure.retryable) return await this.#end(run, pod, { ...failure, reason: this.#kind.reasonOf(failure.reason) }, signal);

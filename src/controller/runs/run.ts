@@ -41,6 +41,14 @@ export type Completion =
   /** The agent's work was in vain. */
   | { readonly kind: "failed"; readonly reason: string; readonly message: string; readonly retryable: boolean };
 
+/** Why a run under way has to end now. */
+export interface Stop {
+  readonly reason: string;
+  readonly message: string;
+  /** no attempt follows; else the next begins when the reason has passed */
+  readonly final: boolean;
+}
+
 /** What makes backups and restores different. */
 export interface RunKind<T extends RunResource = RunResource> {
   readonly resource: ResourceKind<T>;
@@ -59,8 +67,10 @@ export interface RunKind<T extends RunResource = RunResource> {
   };
   prepare(run: T, attempt: number, signal: AbortSignal): Promise<Preparation>;
   freezer(run: T): GuestFreezer | null;
-  /** Why a run under way has to end now; null where it goes on. */
-  mustAbort(run: T, signal: AbortSignal): Promise<{ readonly reason: string; readonly message: string } | null>;
+  /** Null where it goes on. */
+  mustAbort(run: T, signal: AbortSignal): Promise<Stop | null>;
+  /** the reasons of its final stops: said while its agent is there yet, each is decided, whatever becomes of the agent */
+  readonly finalStops: readonly string[];
   completed(run: T, result: SucceededResult, signal: AbortSignal): Promise<Completion>;
   /** How a failure that the agent named reads as a reason of `Succeeded`. */
   reasonOf(failure: string): string;

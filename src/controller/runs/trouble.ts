@@ -4,7 +4,7 @@ import { InvalidValueError } from "../../lib/invalid-value.ts";
 import type { PodState, StartProblem } from "../dispatch/pod-state.ts";
 import type { Pod } from "../kinds.ts";
 import { conditionOf } from "../said.ts";
-import type { Preparation, RunResource } from "./run.ts";
+import type { Preparation, RunKind, RunResource, Stop } from "./run.ts";
 
 /** Why an attempt failed. */
 export interface Failure {
@@ -34,6 +34,13 @@ export function lost(reason: string, message: string): Omit<Failure, "at"> {
 export function silence({ metadata, spec }: Pod): string {
   const { name, deletionTimestamp = "" } = metadata;
   return `node ${spec?.nodeName ?? "?"} does not answer: the agent ${name} was to be gone at ${deletionTimestamp}`;
+}
+
+/** The final stop that was decided for a run under way, as its status says; null where there is none. */
+export function decidedStop(run: RunResource, { finalStops }: Pick<RunKind, "finalStops">): Stop | null {
+  const said = conditionOf(run, "Succeeded");
+  if (said?.status !== "Unknown" || !finalStops.includes(said.reason)) return null;
+  return { reason: said.reason, message: said.message, final: true };
 }
 
 /** @param last what it came to, where that is not what the run says already */

@@ -1,1 +1,2 @@
 export { FsObjectStore } from "./fs-object-store.ts";
+export { fsTrials } from "./trials.ts";

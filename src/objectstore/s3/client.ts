@@ -12,6 +12,8 @@ export interface S3Session {
 }
 
 export interface S3Options {
+  /** Whose credentials, of the SDK's shared configuration files; default: the SDK's usual chain. */
+  readonly profile?: string;
   /** Connections at most; more calls wait for one. Default 64. */
   readonly sockets?: number;
   /** milliseconds to connect; default 10,000 */
@@ -29,6 +31,7 @@ export async function openSession(location: S3Location, options: S3Options): Pro
   const client = new sdk.S3Client({
     ...(location.endpoint === null ? {} : { endpoint: location.endpoint }),
     ...(region === null ? {} : { region }),
+    ...(options.profile === undefined ? {} : { profile: options.profile }),
     forcePathStyle: location.pathStyle,
     // Retries are the wrapper's, which knows the whole call's time and what a lost answer means.
     maxAttempts: 1,

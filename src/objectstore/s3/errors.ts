@@ -125,6 +125,8 @@ function messageOf(code: StoreErrorCode, cause: S3Failure, { doing, bucket, endp
 function classify({ name, message, status }: S3Failure): StoreErrorCode {
   // MinIO calls a full disk an internal error, to be tried again; so do stores that pass on what their file system said.
   if (/no space left on device|disk quota exceeded/i.test(message)) return "no-space";
+  // MinIO's word for an object under a lock.
+  if (message.includes("WORM protected")) return "access-denied";
   // The SDK has no names for these: a body that is not what its checksum says, one that is cut, and its own configuration.
   if (message.startsWith("Checksum mismatch")) return "checksum-mismatch";
   if (message.startsWith("Connection lost")) return "unavailable";

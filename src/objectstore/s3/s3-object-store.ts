@@ -8,6 +8,7 @@ import { readRange, readWhole } from "./body.ts";
 import { openSession, type S3Options, type S3Session } from "./client.ts";
 import { crc32Header, sha256Header } from "./digest.ts";
 import { s3Error } from "./errors.ts";
+import { type Marker, Past, type PastPage } from "./past.ts";
 
 /** What one call works with. */
 interface Call extends S3Session {
@@ -29,6 +30,7 @@ export class S3ObjectStore implements ObjectStore {
   readonly #options: S3Options;
   readonly #closing = new AbortController();
   #session: Promise<S3Session> | null = null;
+  readonly #past: Past | null;
   #verifiesChecksums = false;
 
   /** Nothing is loaded or sent before the first call. */
@@ -36,11 +38,13 @@ export class S3ObjectStore implements ObjectStore {
     this.#options = options;
     this.#location = location;
     this.url = formatS3Url(location);
+    this.#past = location.at === null ? null : new Past(location.at, location.bucket);
   }
 
   get(key: string, options: GetOptions = {}): Promise<Uint8Array> {
-    return this.#run(`get ${key}`, key, options, async ({ sdk, client, abortSignal }) => {
-      const command = new sdk.GetObjectCommand({ ...this.#target(key), ChecksumMode: "ENABLED" });
+    return this.#run(`get ${key}`, key, options, async (call) => {
+      const { sdk, client, abortSignal } = call;
+      const command = new sdk.GetObjectCommand({ ...(await this.#source(call, key)), ChecksumMode: "ENABLED" });
       return readWhole(key, await client.send(command, { abortSignal }), options.maxBytes ?? defaultMaxBytes);
     });
   }
@@ -52,17 +56,23 @@ export class S3ObjectStore implements ObjectStore {
       if (offset > (await this.stat(key, options)).size) throw outOfRange(key, offset, 0);
       return;
     }
-    await this.#run(`read ${key}`, key, options, async ({ sdk, client, abortSignal }) => {
-      const command = new sdk.GetObjectCommand({ ...this.#target(key), Range: `bytes=${offset}-${offset + into.length - 1}` });
+    await this.#run(`read ${key}`, key, options, async (call) => {
+      const { sdk, client, abortSignal } = call;
+      const command = new sdk.GetObjectCommand({
+        ...(await this.#source(call, key)),
+        Range: `bytes=${offset}-${offset + into.length - 1}`,
+      });
       await readRange(key, await client.send(command, { abortSignal }), offset, into);
     });
   }
 
-  put(key: string, body: Uint8Array, options: CallOptions = {}): Promise<void> {
-    return this.#run(`put ${key}`, key, options, (call) => this.#put(call, body, this.#target(key)));
+  async put(key: string, body: Uint8Array, options: CallOptions = {}): Promise<void> {
+    this.#requirePresent(`put ${key}`);
+    await this.#run(`put ${key}`, key, options, (call) => this.#put(call, body, this.#target(key)));
   }
 
   async putIfAbsent(key: string, body: Uint8Array, options: CallOptions = {}): Promise<void> {
+    this.#requirePresent(`create ${key}`);
     await this.#run(`create ${key}`, key, options, async (call) => {
       try {
         await this.#put(call, body, { ...this.#target(key), IfNoneMatch: "*" });
@@ -73,14 +83,19 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   stat(key: string, options: CallOptions = {}): Promise<ObjectStat> {
-    return this.#run(`look at ${key}`, key, options, async ({ sdk, client, abortSignal }) => {
-      const head = await client.send(new sdk.HeadObjectCommand(this.#target(key)), { abortSignal });
+    return this.#run(`look at ${key}`, key, options, async (call) => {
+      const { sdk, client, abortSignal } = call;
+      const head = await client.send(new sdk.HeadObjectCommand(await this.#source(call, key)), { abortSignal });
       return { key, size: head.ContentLength ?? 0, modified: head.LastModified ?? new Date(0) };
     });
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectStat, void, undefined> {
     checkPrefix(prefix);
+    yield* this.#past === null ? this.#listPresent(prefix, options) : this.#listPast(this.#past, prefix, options);
+  }
+
+  async *#listPresent(prefix: string, options: ListOptions): AsyncGenerator<ObjectStat, void, undefined> {
     let last = options.after ?? "";
     let more: string | undefined;
     do {
@@ -95,8 +110,9 @@ export class S3ObjectStore implements ObjectStore {
     } while (more !== undefined);
   }
 
-  delete(key: string, options: CallOptions = {}): Promise<void> {
-    return this.#run(`delete ${key}`, key, options, async ({ sdk, client, abortSignal }) => {
+  async delete(key: string, options: CallOptions = {}): Promise<void> {
+    this.#requirePresent(`delete ${key}`);
+    await this.#run(`delete ${key}`, key, options, async ({ sdk, client, abortSignal }) => {
       try {
         await client.send(new sdk.DeleteObjectCommand(this.#target(key)), { abortSignal });
       } catch (error) {
@@ -130,6 +146,33 @@ export class S3ObjectStore implements ObjectStore {
 
   #target(key: string): { Bucket: string; Key: string } {
     return { Bucket: this.#location.bucket, Key: this.#base + key };
+  }
+
+  /** What is read: the object, or a version of it. */
+  async #source(call: Call, key: string): Promise<{ Bucket: string; Key: string; VersionId?: string }> {
+    const target = this.#target(key);
+    return this.#past === null ? target : { ...target, VersionId: (await this.#past.find(call, target.Key, key)).versionId };
+  }
+
+  async *#listPast(past: Past, prefix: string, options: ListOptions): AsyncGenerator<ObjectStat, void, undefined> {
+    let marker: Marker | null = null;
+    do {
+      const from: Marker | null = marker;
+      const page: PastPage = await this.#run(`list ${prefix}`, null, options, (call) => past.page(call, this.#base + prefix, from));
+      for (const { key: whole, size, modified } of page.objects) {
+        const key = whole.slice(this.#base.length);
+        if (isKey(key) && key > (options.after ?? "")) yield { key, size, modified };
+      }
+      marker = page.next;
+    } while (marker !== null);
+  }
+
+  /** What was cannot be changed. */
+  #requirePresent(doing: string): void {
+    if (this.#past === null) return;
+    throw new StoreError("access-denied", `cannot ${doing}: ${this.url} shows what was there at a time, and is only read`, {
+      hint: "leave at= out of the repository URL to change what is there now",
+    });
   }
 
   /** What the keys of this store begin with in the bucket. */
@@ -168,11 +211,12 @@ export class S3ObjectStore implements ObjectStore {
     prefix: string,
     after: string,
     more: string | undefined,
-    options: CallOptions,
+    options: ListOptions,
   ): Promise<{ objects: ObjectStat[]; more: string | undefined }> {
     return this.#run(`list ${prefix}`, null, options, async ({ sdk, client, abortSignal }) => {
       const from = more === undefined ? (after === "" ? {} : { StartAfter: this.#base + after }) : { ContinuationToken: more };
-      const command = new sdk.ListObjectsV2Command({ Bucket: this.#location.bucket, Prefix: this.#base + prefix, ...from });
+      const size = options.pageSize === undefined ? {} : { MaxKeys: options.pageSize };
+      const command = new sdk.ListObjectsV2Command({ Bucket: this.#location.bucket, Prefix: this.#base + prefix, ...from, ...size });
       const page = await client.send(command, { abortSignal });
       const objects = (page.Contents ?? []).map((object) => ({
         key: (object.Key ?? "").slice(this.#base.length),

@@ -1,6 +1,7 @@
 import { abortable, anySignal } from "../../lib/abort.ts";
 import { systemClock } from "../../lib/clock.ts";
 import { StoreError } from "../errors.ts";
+import { alreadyExists } from "../keys.ts";
 import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore } from "../objectstore.ts";
 
 export interface RetryOptions {
@@ -26,12 +27,16 @@ export interface RetryEvent {
   readonly error: StoreError;
 }
 
+/** Bytes from which on a creation is looked for before it is sent once more: sending costs more than a request. */
+const LARGE = 1024 * 1024;
+
 /** One attempt, numbered from 1. */
 type Work<T> = (signal: AbortSignal, attempt: number) => Promise<T>;
 
 /**
  * Repeats what fails with a `temporary` error: exponential back-off with full jitter, bounded in attempts and in time, ended at once by the
- * caller's signal. A creation whose answer was lost is told from one that came second by reading back: equal bytes are ours.
+ * caller's signal. A creation whose answer was lost is told from one that came second by reading back: equal bytes are ours. A large one is looked for
+ * before it is sent again: it may have arrived, and a server that refuses it before it has read all of it may cut the connection, so that no answer comes.
  */
 export class RetryingObjectStore implements ObjectStore {
   readonly #inner: ObjectStore;
@@ -67,6 +72,10 @@ export class RetryingObjectStore implements ObjectStore {
 
   putIfAbsent(key: string, body: Uint8Array, options: CallOptions = {}): Promise<void> {
     return this.#run(`create ${key}`, options, async (signal, attempt) => {
+      if (attempt > 1 && body.length >= LARGE && (await this.#isThere(key, signal))) {
+        if (await this.#holds(key, body, signal)) return;
+        throw alreadyExists(key);
+      }
       try {
         await this.#inner.putIfAbsent(key, body, { signal });
       } catch (error) {
@@ -116,6 +125,14 @@ export class RetryingObjectStore implements ObjectStore {
 
   close(): Promise<void> {
     return this.#inner.close();
+  }
+
+  /** Where that cannot be told, the attempt itself will tell. */
+  async #isThere(key: string, signal: AbortSignal): Promise<boolean> {
+    return await this.#inner.stat(key, { signal }).then(
+      () => true,
+      () => false,
+    );
   }
 
   async #holds(key: string, body: Uint8Array, signal: AbortSignal): Promise<boolean> {
@@ -179,6 +196,10 @@ function hasCode(error: unknown, code: StoreError["code"]): boolean {
   return error instanceof StoreError && error.code === code;
 }
 
-function listOptions(options: ListOptions, after: string | undefined): ListOptions {
-  return { ...(options.signal === undefined ? {} : { signal: options.signal }), ...(after === undefined ? {} : { after }) };
+function listOptions({ signal, pageSize }: ListOptions, after: string | undefined): ListOptions {
+  return {
+    ...(signal === undefined ? {} : { signal }),
+    ...(pageSize === undefined ? {} : { pageSize }),
+    ...(after === undefined ? {} : { after }),
+  };
 }

@@ -1,9 +1,10 @@
 import { CAPTURE_PIECE, TAG_LENGTH } from "./constants.ts";
 import { damaged, FormatError } from "./errors.ts";
-import { asArray, asCount, asNullableString, asObject, asOneOf, asString, parseObject, shown, type JsonObject } from "./json.ts";
+import { asArray, asCount, asHex, asNullableString, asObject, asOneOf, asString, parseObject, shown, type JsonObject } from "./json.ts";
 import { type Reference, referenceFromJson, referenceToJson } from "./reference.ts";
 import { rootLevel } from "./node.ts";
 
+const REPOSITORY_ID_LENGTH = 16;
 export const LEVELS = ["full", "incremental", "differential", "copy"] as const;
 export const CONSISTENCIES = ["filesystem", "crash", "offline"] as const;
 export type PointLevel = (typeof LEVELS)[number];
@@ -25,6 +26,15 @@ export interface PointRecord {
   readonly disks: readonly PointDisk[];
   readonly captures: readonly PointCapture[];
   readonly warnings: readonly string[];
+  /** of a copy: where it was taken */
+  readonly origin?: PointOrigin;
+}
+
+/** The repository a copied point was taken into, and its id there; the first of several it was copied through. */
+export interface PointOrigin {
+  /** 32 hex digits */
+  readonly repository: string;
+  readonly point: string;
 }
 
 export interface PointDisk {
@@ -90,7 +100,13 @@ export function decodePoint(bytes: Uint8Array): PointRecord {
     disks: asArray(json["disks"], "A point's disks").map(decodeDisk),
     captures: asArray(json["captures"], "A point's captures").map(decodeCapture),
     warnings: asArray(json["warnings"], "A point's warnings").map((one) => asString(one, "A warning")),
+    ...(json["origin"] === undefined ? {} : { origin: decodeOrigin(asObject(json["origin"], "A point's origin")) }),
   };
+}
+
+function decodeOrigin(json: JsonObject): PointOrigin {
+  const repository = asHex(json["repository"], "A point's origin: repository", REPOSITORY_ID_LENGTH).toString("hex");
+  return { repository, point: asString(json["point"], "A point's origin: point") };
 }
 
 function decodeDisk(value: unknown): PointDisk {

@@ -106,6 +106,22 @@ export class ImageReader {
     options.onProgress?.({ position: image.size, writtenBytes: written });
   }
 
+  /** Writes some of an image's granules to a target, and nothing else; any number of calls may be under way. Rejects as `copy`. */
+  async copyGranules(
+    image: ImageRoot,
+    granules: readonly MappedGranule[],
+    { target, signal }: { readonly target: ImageTarget; readonly signal: AbortSignal },
+  ): Promise<void> {
+    for (let at = 0; at < granules.length; at += WINDOW) {
+      const release = await this.#turn.acquire(signal);
+      try {
+        await this.#copyWindow(granules.slice(at, at + WINDOW), { image, target, options: { signal } });
+      } finally {
+        release();
+      }
+    }
+  }
+
   async close(): Promise<void> {
     await this.#threads.close();
   }

@@ -8,7 +8,16 @@ import { RepositoryError } from "../errors.ts";
 import { CAPTURE_PIECE, Codec, FrameKind, RUN_ID_LENGTH } from "../format/constants.ts";
 import { FrameSealer } from "../format/frame.ts";
 import { encodeNode, type MapNode } from "../format/node.ts";
-import type { CapturePiece, DiskStats, PointCapture, PointConsistency, PointDisk, PointLevel, PointRecord } from "../format/point.ts";
+import type {
+  CapturePiece,
+  DiskStats,
+  PointCapture,
+  PointConsistency,
+  PointDisk,
+  PointLevel,
+  PointOrigin,
+  PointRecord,
+} from "../format/point.ts";
 import { type Reference, referenceToJson } from "../format/reference.ts";
 import type { Lineage } from "../catalog.ts";
 import { pointId } from "../layout.ts";
@@ -55,6 +64,8 @@ export interface PointFacts {
   readonly consistency: PointConsistency;
   readonly warnings: readonly string[];
   readonly tool: { readonly name: string; readonly version: string };
+  /** of a copy: when and where it was taken; default: now and here */
+  readonly copied?: { readonly time: string; readonly origin: PointOrigin };
 }
 
 const CONTRADICTED = {
@@ -187,7 +198,7 @@ export class BackupSession {
   }
 
   /** Creates the point. */
-  async commit(facts: PointFacts): Promise<PointRecord> {
+  async commit({ copied, ...facts }: PointFacts): Promise<PointRecord> {
     await this.flush();
     const { store, catalog } = this.#repository;
     const { lineage, vm, signal } = this.#options;
@@ -208,6 +219,7 @@ export class BackupSession {
       run: this.#runId.toString("hex"),
       parent: parent?.id ?? null,
       ...facts,
+      ...copied,
       disks: this.#disks.toSorted((a, b) => (a.name < b.name ? -1 : 1)),
       captures: this.#captures,
     };

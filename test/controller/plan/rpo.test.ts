@@ -16,32 +16,32 @@ describe("protectionOf", () => {
     [
       "young enough",
       { newestReady: new Date("2026-11-21T02:00Z") },
-      "True WithinRPO, until 2026-11-22T02:00:00.001Z: the newest restore point is of 2026-11-21T02:00:00.000Z; the rpo is 1 d",
+      "True WithinRPO, until 2026-11-22T02:00:00.001Z: the newest restore point is of 2026-11-21T02:00:00Z; the rpo is 1 d",
     ],
     [
       "exactly the rpo",
       { newestReady: new Date("2026-11-20T12:00Z") },
-      "True WithinRPO, until 2026-11-21T12:00:00.001Z: the newest restore point is of 2026-11-20T12:00:00.000Z; the rpo is 1 d",
+      "True WithinRPO, until 2026-11-21T12:00:00.001Z: the newest restore point is of 2026-11-20T12:00:00Z; the rpo is 1 d",
     ],
     [
       "too old",
       { newestReady: new Date("2026-11-20T10:26Z") },
-      "False RPOMissed, breached: the newest restore point is of 2026-11-20T10:26:00.000Z, 1 d 1 h ago; the rpo is 1 d. Look at the last VirtualMachineBackup of shop/web",
+      "False RPOMissed, breached: the newest restore point is of 2026-11-20T10:26:00Z, 1 d 1 h ago; the rpo is 1 d. Look at the last VirtualMachineBackup of shop/web",
     ],
     [
       "too old, and the repository is gone",
       { newestReady: new Date("2026-11-01T10:26Z"), isCatalogKnown: false },
-      "False RPOMissed, breached: the newest restore point is of 2026-11-01T10:26:00.000Z, 20 d 1 h ago; the rpo is 1 d. Look at the last VirtualMachineBackup of shop/web",
+      "False RPOMissed, breached: the newest restore point is of 2026-11-01T10:26:00Z, 20 d 1 h ago; the rpo is 1 d. Look at the last VirtualMachineBackup of shop/web",
     ],
     [
       "young, but the repository is gone",
       { newestReady: new Date("2026-11-21T02:00Z"), isCatalogKnown: false },
-      "Unknown NotReadYet, until 2026-11-22T02:00:00.001Z: the newest restore point is of 2026-11-21T02:00:00.000Z, but the repository cannot be read to see that it is still there",
+      "Unknown NotReadYet, until 2026-11-22T02:00:00.001Z: the newest restore point is of 2026-11-21T02:00:00Z, but the repository cannot be read to see that it is still there",
     ],
     [
       "of a clock that is ahead",
       { newestReady: new Date("2026-11-21T12:05Z") },
-      "True WithinRPO, until 2026-11-22T12:05:00.001Z: the newest restore point is of 2026-11-21T12:05:00.000Z; the rpo is 1 d",
+      "True WithinRPO, until 2026-11-22T12:05:00.001Z: the newest restore point is of 2026-11-21T12:05:00Z; the rpo is 1 d",
     ],
     ["never backed up", {}, "False NeverBackedUp, breached: shop/web has no restore point that is ready"],
     [
@@ -57,7 +57,7 @@ describe("protectionOf", () => {
     [
       "no rpo",
       { newestReady: new Date("2020-01-01"), rpoSeconds: null },
-      "Unknown NoRPO: the newest restore point is of 2020-01-01T00:00:00.000Z; the policy has no rpo to measure it by",
+      "Unknown NoRPO: the newest restore point is of 2020-01-01T00:00:00Z; the policy has no rpo to measure it by",
     ],
     ["no rpo and no point", { rpoSeconds: null }, "False NeverBackedUp: shop/web has no restore point that is ready"],
   ])("%s", (_what, facts, expected) => {

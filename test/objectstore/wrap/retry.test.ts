@@ -102,6 +102,19 @@ describe("retry", () => {
     await expectCode(store.putIfAbsent("k", body("mine")), "already-exists");
   });
 
+  it("looks for a large creation before it sends it again", async () => {
+    const large = Buffer.alloc(2 * 1024 * 1024, 7);
+    const lost = stack([{ operations: ["putIfAbsent"], ordinals: [1], fault: { kind: "error-after", code: "timeout" } }]);
+    await lost.store.putIfAbsent("k", large);
+    expect(lost.counting.counts).toMatchObject({ putIfAbsent: 1, stat: 1, get: 1 });
+    // As a server does that cuts the connection of every creation it refuses.
+    const cut = stack([{ operations: ["putIfAbsent"], fault: { kind: "error-before", code: "unavailable" } }]);
+    await cut.memory.putIfAbsent("k", body("theirs"));
+    await expectCode(cut.store.putIfAbsent("k", large), "already-exists");
+    expect(cut.counting.counts).toMatchObject({ putIfAbsent: 1, stat: 1 });
+    await expectCode(cut.store.putIfAbsent("other", large), "unavailable");
+  });
+
   it("asks no second question when the first answer is clear", async () => {
     const { store, counting, memory } = stack([]);
     await memory.putIfAbsent("k", body("mine"));

@@ -1,0 +1,123 @@
+import { type PointRecord, pointDamaged, type Repository } from "../repository/index.ts";
+import { CopyError } from "./errors.ts";
+
+/** Which points: those named, those of some machines, or all there are. */
+export type Wanted = { readonly points: readonly string[] } | { readonly vms: readonly string[] } | "all";
+
+export interface PassedOver {
+  readonly id: string;
+  /** `there`: the target has it, perhaps forgotten; `older`: the target's points of the machine go on after it already */
+  readonly why: "there" | "older";
+  /** whether it was asked for by its id */
+  readonly named: boolean;
+}
+
+/** What to do about one machine. */
+export interface MachinePlan {
+  readonly vm: string;
+  /** in this order */
+  readonly todo: readonly PointRecord[];
+  readonly passedOver: readonly PassedOver[];
+  /** points that both repositories have and neither has forgotten, the newest first: what a copy can stand on */
+  readonly shared: readonly SharedPoint[];
+}
+
+export interface SharedPoint {
+  readonly source: PointRecord;
+  readonly target: PointRecord;
+}
+
+export interface CopyPlan {
+  readonly machines: readonly MachinePlan[];
+  readonly unreadable: readonly { readonly id: string; readonly error: Error }[];
+}
+
+/** Where a point was taken, whatever it was copied through. */
+export function identityOf(point: PointRecord, { config }: Repository): string {
+  return point.origin === undefined ? `${config.id.toString("hex")}/${point.id}` : `${point.origin.repository}/${point.origin.point}`;
+}
+
+/** Looks through both catalogs. Rejects where a point or machine that was named is not there. */
+export async function planCopy(from: Repository, to: Repository, wanted: Wanted, signal: AbortSignal): Promise<CopyPlan> {
+  if (from.config.id.equals(to.config.id)) {
+    throw new CopyError(
+      "same-repository",
+      `${from.store.url} and ${to.store.url} are the same repository, or one is a copy of the other's objects`,
+      {
+        hint: "Copy into a repository of its own: make one with `thinstream init`",
+      },
+    );
+  }
+  const named = typeof wanted === "object" && "points" in wanted ? new Set(wanted.points) : null;
+  const { machines, unreadable } = await findMachines(from, wanted, signal);
+  const plans: MachinePlan[] = [];
+  for (const [vm, points] of machines) {
+    const { points: targets, forgotten } = await to.catalog.list({ vm, withForgotten: true, signal });
+    plans.push(planMachine({ vm, points, targets, forgotten, named, from, to }));
+  }
+  return { machines: plans, unreadable };
+}
+
+async function findMachines(
+  { catalog, store }: Repository,
+  wanted: Wanted,
+  signal: AbortSignal,
+): Promise<{ readonly machines: ReadonlyMap<string, readonly PointRecord[]>; readonly unreadable: CopyPlan["unreadable"] }> {
+  const named = typeof wanted === "object" && "points" in wanted;
+  const vms = wanted === "all" ? [undefined] : named ? await machinesOf(catalog, wanted.points, signal) : wanted.vms;
+  const [found, unreadable]: [PointRecord[], { id: string; error: Error }[]] = [[], []];
+  for (const vm of new Set(vms)) {
+    const listing = await catalog.list({ signal, ...(vm === undefined ? {} : { vm }) });
+    if (vm !== undefined && listing.points.length === 0 && listing.unreadable.length === 0) {
+      throw new CopyError("no-points", `There are no restore points of ${vm} in ${store.url}`, {
+        hint: "`thinstream points` lists what there is",
+      });
+    }
+    found.push(...listing.points);
+    if (!named) unreadable.push(...listing.unreadable.map(({ id, error }) => ({ id, error: pointDamaged(id, error) })));
+  }
+  return { machines: Map.groupBy(found, ({ vm }) => vm.name), unreadable };
+}
+
+async function machinesOf(catalog: Repository["catalog"], ids: readonly string[], signal: AbortSignal): Promise<string[]> {
+  const names: string[] = [];
+  for (const id of ids) names.push((await catalog.livePoint(id, signal)).vm.name);
+  return names;
+}
+
+interface Machine {
+  readonly vm: string;
+  readonly points: readonly PointRecord[];
+  readonly targets: readonly PointRecord[];
+  /** ids of targets */
+  readonly forgotten: ReadonlySet<string>;
+  readonly named: ReadonlySet<string> | null;
+  readonly from: Repository;
+  readonly to: Repository;
+}
+
+/**
+ * Points go in the order they were taken, each after those that are there: a point behind a younger one would take its machine out of retention, and
+ * one that was forgotten in the target is not brought back.
+ */
+function planMachine({ vm, points, targets, forgotten, named, from, to }: Machine): MachinePlan {
+  const there = new Map(targets.map((target) => [identityOf(target, to), target]));
+  const sources = points.toSorted((a, b) => a.seq - b.seq);
+  const known = new Set(sources.map((source) => identityOf(source, from)));
+  const newest = sources.findLastIndex((source) => there.has(identityOf(source, from)));
+  const strangers = targets.filter((target) => !forgotten.has(target.id) && !known.has(identityOf(target, to)));
+  const latest = strangers.reduce((time, target) => Math.max(time, Date.parse(target.time)), Number.NEGATIVE_INFINITY);
+  const [todo, passedOver]: [PointRecord[], PassedOver[]] = [[], []];
+  for (const [i, source] of sources.entries()) {
+    if (named !== null && !named.has(source.id)) continue;
+    const isNamed = named !== null;
+    if (there.has(identityOf(source, from))) passedOver.push({ id: source.id, why: "there", named: isNamed });
+    else if (i < newest || Date.parse(source.time) < latest) passedOver.push({ id: source.id, why: "older", named: isNamed });
+    else todo.push(source);
+  }
+  const shared = sources.toReversed().flatMap((source) => {
+    const target = there.get(identityOf(source, from));
+    return target === undefined || forgotten.has(target.id) ? [] : [{ source, target }];
+  });
+  return { vm, todo, passedOver, shared };
+}
