@@ -71,12 +71,14 @@ describe.skipIf(skipWithout("s3"))("prune on S3", () => {
       await expect(prune(await Repository.open({ store: aged(store, 40), key: KEY }), { signal })).rejects.toMatchObject({
         code: "access-denied",
       });
-      for (const key of [`usage/${repository.domain}/x`, `prune/${repository.domain}/x`, `packs/${repository.domain}/00/x`]) {
+      const { domain } = repository;
+      const refused = [`usage/${domain}/x`, `prune/${domain}/x`, `keys/${domain}`, "slots/x", "rotations/x"];
+      for (const key of [...refused, `packs/${domain}/00/x`]) {
         const put = store.put(key, randomBytes(8));
         if (key.startsWith("packs/")) await put;
         else await expect(put).rejects.toMatchObject({ code: "access-denied" });
       }
-      await expect(store.delete(`packs/${repository.domain}/00/x`)).rejects.toMatchObject({ code: "access-denied" });
+      await expect(store.delete(`packs/${domain}/00/x`)).rejects.toMatchObject({ code: "access-denied" });
       await store.close();
     });
     const packs = async (): Promise<number> => {
