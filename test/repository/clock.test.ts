@@ -20,6 +20,16 @@ class JumpingStore extends MemoryObjectStore {
   }
 }
 
+class SleepingStore extends JumpingStore {
+  override async putIfAbsent(...args: Parameters<MemoryObjectStore["putIfAbsent"]>): Promise<void> {
+    // Between the last look at the time and the request.
+    if (args[0].startsWith("points/")) this.hours += this.sleeps;
+    await super.putIfAbsent(...args);
+  }
+
+  sleeps = 0;
+}
+
 class JumpingDisk extends MemoryDisk {
   onRead: () => void = () => undefined;
 
@@ -119,4 +129,20 @@ test("nothing new stands on a point that was forgotten, though it still restores
     message: expect.stringMatching(/was forgotten/),
   });
   expect(await repository.catalog.point(id, signal)).toMatchObject({ id });
+});
+
+test("a machine that sleeps right before the commit takes its point back, and the next backup is right", async () => {
+  const store = new SleepingStore();
+  const repository = await newRepository(store);
+  const disk = new MemoryDisk("vda", MiB);
+  disk.write(0, randomBytes(64 * 1024));
+  const first = await take(repository, [disk]);
+  disk.checkpoint();
+  disk.write(128 * 1024, randomBytes(64 * 1024));
+  store.sleeps = 40;
+  await expect(take(repository, [disk])).rejects.toMatchObject({ code: "run-too-old" });
+  store.sleeps = 0.2;
+  const next = await take(repository, [disk]);
+  expect([next.seq, (await repository.catalog.list()).points.map(({ id }) => id)]).toEqual([3, [first.id, next.id]]);
+  expect((await restore(repository, next, "vda")).equals(disk.bytes)).toBe(true);
 });

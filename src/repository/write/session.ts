@@ -25,7 +25,7 @@ import { ImageMap, type ImageRoot } from "../map/image-map.ts";
 import { NodeReader } from "../map/node-reader.ts";
 import { TreeBuilder } from "../map/tree-builder.ts";
 import type { Repository } from "../repository.ts";
-import { mayCommit } from "../rules.ts";
+import { mayCommit, wasInTime } from "../rules.ts";
 import { contradictsBase } from "./base-doubt.ts";
 import { BufferPool } from "./buffer-pool.ts";
 import { type DiskProgress, trustedUpTo, writeDisk } from "./disk-writer.ts";
@@ -224,7 +224,24 @@ export class BackupSession {
       captures: this.#captures,
     };
     await catalog.commit(lineage.vmId, point, signal);
+    await this.#requireInTime(point);
     return point;
+  }
+
+  /** A machine that slept between the last look at the time and the commit has slept through what prune did: it takes the point back. */
+  async #requireInTime(point: PointRecord): Promise<void> {
+    const { store, catalog } = this.#repository;
+    const { lineage, signal } = this.#options;
+    const seen = await store.now({ signal });
+    if (wasInTime(lineage.asOf.getTime(), seen.getTime())) return;
+    await catalog.forget(point.id, signal);
+    throw new RepositoryError(
+      "run-too-old",
+      `The restore point ${point.id} was committed more than 24 hours after its backup began, and was forgotten`,
+      {
+        hint: "This machine may have slept meanwhile; run the backup again",
+      },
+    );
   }
 
   /** Ends the threads, and after a failure what is still on its way to the store: nothing goes on behind the caller's back. */
