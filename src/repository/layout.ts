@@ -55,6 +55,11 @@ export function hintsAt(domain: string): string {
   return `hints/${domain}`;
 }
 
+/** What the last check of a domain found damaged. */
+export function damageAt(domain: string): string {
+  return `damage/${domain}`;
+}
+
 /** Prefix of what images use of the packs: documents that prune keeps for itself. */
 export function usagesOf(domain: string): string {
   return `usage/${domain}/`;

@@ -26,14 +26,22 @@ export async function check(flags: CheckFlags, context: Context): Promise<Outcom
   });
 }
 
-function textOf({ points, packs, bytesRead, findings, sample }: CheckReport, level: CheckFlags["level"]): string {
+function textOf({ points, packs, bytesRead, findings, noted, sample }: CheckReport, level: CheckFlags["level"]): string {
   const looked = level === "list" && sample === undefined ? "listed, nothing read" : `${formatBytes(bytesRead)} read`;
   const summary = `${points} restore points, ${packs} packs, ${looked}`;
   const lines = findings.map(
     ({ what, reason, points: touched }) => `${what}: ${reason}. Touches ${touched.length === 0 ? "no point" : touched.join(", ")}`,
   );
+  const next = noted
+    ? "The next backup of each machine that this touches reads its damaged disks whole and stores again what is lost; what older points lost stays lost"
+    : "These credentials may not write, so the next backups know nothing of it: check with those of a writer, and they will store again what is lost";
   const confidence = sample === undefined || sample.detects === 0 ? [] : [sampled(sample)];
-  return [findings.length === 0 ? `No damage: ${summary}` : `DAMAGED: ${summary}`, ...lines, ...confidence].join("\n");
+  return [
+    findings.length === 0 ? `No damage: ${summary}` : `DAMAGED: ${summary}`,
+    ...lines,
+    ...(findings.length === 0 ? [] : [next]),
+    ...confidence,
+  ].join("\n");
 }
 
 function sampled({ packs, detects }: NonNullable<CheckReport["sample"]>): string {

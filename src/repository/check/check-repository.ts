@@ -9,6 +9,7 @@ import { NodeReader } from "../map/node-reader.ts";
 import { readCapture } from "../read/captures.ts";
 import type { Repository } from "../repository.ts";
 import { blame, type Finding } from "./finding.ts";
+import { type NewestPoint, noteForBackups } from "./heal.ts";
 import { checkPacks, type PackProgress } from "./pack-check.ts";
 
 export interface CheckReport {
@@ -16,6 +17,8 @@ export interface CheckReport {
   readonly packs: number;
   readonly bytesRead: number;
   readonly findings: readonly Finding[];
+  /** whether the next backups know of what is damaged, and store it again; true where nothing is */
+  readonly noted: boolean;
   /** of a sample: how many of the packs were read, and the share of damaged packs that would have shown with a probability of 95 % */
   readonly sample?: { readonly packs: number; readonly detects: number };
 }
@@ -43,12 +46,25 @@ export async function checkRepository(repository: Repository, options: CheckOpti
     findings.push(...walked.findings);
     for (const pack of walked.packs) pointsOfPack.set(pack, (pointsOfPack.get(pack) ?? new Set()).add(point.id));
   }
+  const walkedInto = findings.length;
   const { damages, bytesRead } = await checkPacks(repository, [...pointsOfPack.keys()].toSorted(), options);
   for (const damage of damages) {
     const candidates = points.filter((point) => pointsOfPack.get(damage.pack)?.has(point.id));
     findings.push(await blame(repository, damage, { candidates, signal: options.signal }));
   }
-  return { points: points.length, packs: pointsOfPack.size, bytesRead, findings };
+  // Of points that cannot be read nothing is known, and a backup stands on none of them.
+  const said = {
+    damages,
+    findings: findings.filter(({ what }, i) => i >= walkedInto || !what.startsWith("point ")),
+    newest: newestOf(points),
+  };
+  const noted = await noteForBackups(repository, said, options.signal);
+  return { points: points.length, packs: pointsOfPack.size, bytesRead, findings, noted };
+}
+
+/** Each machine's newest. @param points oldest first */
+function newestOf(points: readonly PointRecord[]): NewestPoint[] {
+  return [...new Map(points.map(({ id, vm }) => [vm.name, { id, vm: vm.name }])).values()];
 }
 
 async function walkPoint(repository: Repository, point: PointRecord, signal: AbortSignal): Promise<Walked> {

@@ -9,6 +9,7 @@ import { findRoots, type Roots } from "../usage/roots.ts";
 import { listPacks, type StoredPacks } from "../usage/stored-packs.ts";
 import type { CheckOptions, CheckReport } from "./check-repository.ts";
 import { blame, type Finding } from "./finding.ts";
+import { type NewestPoint, noteForBackups } from "./heal.ts";
 import { checkPacks, type PackDamage } from "./pack-check.ts";
 
 /** What is looked for with a probability of 95 %: of `n` packs read at random one at least is damaged where a share of `-ln(0.05)/n` of all is. */
@@ -38,15 +39,24 @@ export async function checkListed(repository: Repository, options: ListCheckOpti
   const sampled = drawn(reached.packs, { skip: damages, of: whole, count: Math.ceil((whole * options.sample) / 100) });
   const read = await checkPacks(repository, sampled, options);
   for (const damage of read.damages) damages.set(damage.pack, damage);
-  const findings = await blameAll(repository, { damages: [...damages.values()], roots, signal });
-  const lost = [...roots.missing.map((id) => ({ id, reason: "it is missing" })), ...reached.unclear];
+  const { findings, newest } = await blameAll(repository, { damages: [...damages.values()], roots, signal });
+  const lost = [...roots.missing.map((id) => ({ id, reason: "it is missing" })), ...reached.unclear].map(lostPoint);
+  // Of a map that cannot be read nobody knows whose disks it is, and a backup may stand on it.
+  const unclear = reached.unclear.map(({ id }) => ({ id, vm: "" }));
+  const said = { damages: [...damages.values()], findings: [...lost, ...findings], newest: [...newest, ...unclear] };
+  const noted = await noteForBackups(repository, said, signal);
   return {
     points: reached.points,
     packs: needed,
     bytesRead: read.bytesRead,
-    findings: [...lost.map(({ id, reason }) => ({ what: `point ${id}`, reason, points: [id], places: [] })), ...findings],
+    findings: [...lost, ...findings],
+    noted,
     ...(options.sample === 0 ? {} : { sample: { packs: sampled.length, detects: detectable(sampled.length, whole) } }),
   };
+}
+
+function lostPoint({ id, reason }: { readonly id: string; readonly reason: string }): Finding {
+  return { what: `point ${id}`, reason, points: [id], places: [] };
 }
 
 /** Packs that are needed and not stored, or too short. */
@@ -89,10 +99,13 @@ function count(all: Iterable<unknown>): number {
 async function blameAll(
   repository: Repository,
   { damages, roots, signal }: { readonly damages: readonly PackDamage[]; readonly roots: Roots; readonly signal: AbortSignal },
-): Promise<Finding[]> {
-  if (damages.length === 0) return [];
+): Promise<{ readonly findings: Finding[]; readonly newest: readonly NewestPoint[] }> {
+  if (damages.length === 0) return { findings: [], newest: [] };
+  const newest = new Map<string, NewestPoint & { readonly seq: number }>();
   const users = new Map<string, Map<string, PointRecord>>(damages.map(({ pack }) => [pack, new Map()]));
   const onUse = (point: PointRecord, usage: PackUsage): void => {
+    const { id, seq, vm } = point;
+    if (seq >= (newest.get(vm.name)?.seq ?? 0)) newest.set(vm.name, { id, seq, vm: vm.name });
     for (const [pack, points] of users) if (usage.bytes.get(pack) > 0) points.set(point.id, point);
   };
   await reach(repository, roots, { signal, keep: false, onUse });
@@ -101,5 +114,5 @@ async function blameAll(
     const candidates = [...(users.get(damage.pack)?.values() ?? [])];
     findings.push(await blame(repository, damage, { candidates, signal }));
   }
-  return findings;
+  return { findings, newest: [...newest.values()] };
 }

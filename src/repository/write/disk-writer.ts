@@ -9,7 +9,7 @@ import { rootLevel } from "../format/node.ts";
 import type { DiskStats } from "../format/point.ts";
 import type { Reference } from "../format/reference.ts";
 import { distrustFrom, type GranuleRun, granuleRuns } from "../map/granules.ts";
-import type { ImageMap, ImageRoot } from "../map/image-map.ts";
+import { type ImageMap, type ImageRoot, isLoss } from "../map/image-map.ts";
 import type { TreeBuilder } from "../map/tree-builder.ts";
 import type { PackStream } from "./pack-stream.ts";
 import type { RecentGranules } from "./recent-granules.ts";
@@ -26,6 +26,8 @@ export interface DiskWriterOptions {
   readonly base: ImageRoot | null;
   /** images that new granules are compared with, best first; at most three */
   readonly references: readonly ImageMap[];
+  /** Where what is compared with is damaged in part: what cannot be taken over. Null where all of it is believed. */
+  readonly isLost: ((reference: Reference) => boolean) | null;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: DiskProgress) => void;
 }
@@ -145,24 +147,32 @@ async function crunch(batch: readonly Wanted[], index: number, flight: Flight): 
   const slot = options.slots.slot(index);
   slot.clear();
   const requests = readRequests(batch, slot, content.size);
-  const [known] = await Promise.all([lookUp(batch, options.references), content.read(requests, options.signal)]);
+  const [known] = await Promise.all([lookUp(batch, options), content.read(requests, options.signal)]);
   for (const { into } of requests) counters.readBytes += into.length;
   known.forEach((references, which) => references.forEach((reference, i) => slot.setReference(i, which, reference.hash)));
   await options.threads.run({ op: "seal", slot: index, count: batch.length, runId: options.runId, codec: options.codec });
   return known;
 }
 
-async function lookUp(batch: readonly Wanted[], images: readonly ImageMap[]): Promise<Map<number, Reference>[]> {
+async function lookUp(batch: readonly Wanted[], { references, isLost }: DiskWriterOptions): Promise<Map<number, Reference>[]> {
   return await Promise.all(
-    images.slice(0, MAX_REFERENCES).map(async (image) => {
+    references.slice(0, MAX_REFERENCES).map(async (image) => {
       const found = new Map<number, Reference>();
       for (const [i, { granule }] of batch.entries()) {
-        const reference = await image.lookup(granule);
-        if (reference !== null) found.set(i, reference);
+        const reference = isLost === null ? await image.lookup(granule) : await unlessLost(image.lookup(granule));
+        if (reference !== null && isLost?.(reference) !== true) found.set(i, reference);
       }
       return found;
     }),
   );
+}
+
+/** A part of a map that is lost has nothing to compare with. */
+async function unlessLost(looking: Promise<Reference | null>): Promise<Reference | null> {
+  return await looking.catch((thrown: unknown) => {
+    if (isLoss(thrown)) return null;
+    throw thrown;
+  });
 }
 
 /** One request for each stretch of neighbouring whole granules, one for each part of a partial one; the rest of a partial granule is zeroed here. */

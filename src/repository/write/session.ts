@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { Catalog } from "../catalog.ts";
 import { SlotPool } from "../crunch/slot-pool.ts";
 import { ThreadPool } from "../crunch/thread-pool.ts";
+import { type KnownDamage, readDamage } from "../damage.ts";
 import type { DiskContent } from "../disk-content.ts";
 import { RepositoryError } from "../errors.ts";
 import { CAPTURE_PIECE, Codec, FrameKind, RUN_ID_LENGTH } from "../format/constants.ts";
@@ -68,6 +69,12 @@ export interface PointFacts {
   readonly copied?: { readonly time: string; readonly origin: PointOrigin };
 }
 
+const DAMAGED = {
+  level: "full",
+  reason: "some of what the last point has of it is damaged in the repository, and is stored again",
+  base: null,
+} satisfies Partial<DiskFacts>;
+
 const CONTRADICTED = {
   level: "full",
   reason: "what counts as unchanged differs from the last point: the disk shrank and grew, or was changed behind QEMU's back",
@@ -89,6 +96,7 @@ export class BackupSession {
   readonly #recent = new RecentGranules();
   readonly #disks: PointDisk[] = [];
   readonly #captures: PointCapture[] = [];
+  #damage: Promise<KnownDamage> | null = null;
   #shippedBytes = 0;
 
   constructor(repository: Repository, options: SessionOptions) {
@@ -132,7 +140,9 @@ export class BackupSession {
 
   /** Stores what is new on one disk; in full where its base turns out not to be what it has. Several disks may be written at once. */
   async writeDisk(content: DiskContent, said: DiskFacts): Promise<PointDisk> {
-    const facts = (await this.#contradictsBase(content, said.base)) ? { ...said, ...CONTRADICTED } : said;
+    const damage = await (this.#damage ??= readDamage(this.#repository, this.#options.signal));
+    const heals = damage.touches(this.#options.lineage.points[0]?.id ?? null, content.name);
+    const facts = heals ? { ...said, ...DAMAGED } : await this.#trusted(content, said);
     const nodes = this.#nodes;
     const base = imageOf(facts.base, content.name);
     const earlier = imageOf(said.base, content.name);
@@ -143,7 +153,9 @@ export class BackupSession {
       return reference;
     };
     // With no clean extents any start is right; the one most like the new disk shares most nodes.
-    const tree = await TreeBuilder.start(content.size, earlier ?? facts.similar[0] ?? null, { nodes, write });
+    // Of one with damage no node is taken over.
+    const start = heals ? null : (earlier ?? facts.similar[0] ?? null);
+    const tree = await TreeBuilder.start(content.size, start, { nodes, write });
     const { signal } = this.#options;
     const images = distinct([...facts.similar, ...(earlier === null ? [] : [earlier])]);
     const counted = await writeDisk(content, {
@@ -156,6 +168,7 @@ export class BackupSession {
       tree,
       base,
       references: images.map((image) => new ImageMap(nodes, image)),
+      isLost: heals ? (reference): boolean => damage.has(reference) : null,
       signal,
       onProgress: facts.onProgress ?? ((): void => undefined),
     });
@@ -248,6 +261,11 @@ export class BackupSession {
   async close(): Promise<void> {
     await this.#threads.close();
     await this.#shipper.drain();
+  }
+
+  /** The disk as it was said to be, or in full where its base contradicts that. */
+  async #trusted(content: DiskContent, said: DiskFacts): Promise<DiskFacts> {
+    return (await this.#contradictsBase(content, said.base)) ? { ...said, ...CONTRADICTED } : said;
   }
 
   async #contradictsBase(content: DiskContent, point: PointRecord | null): Promise<boolean> {
