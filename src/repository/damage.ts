@@ -18,6 +18,10 @@ export class KnownDamage {
     this.#record = record;
   }
 
+  get isEmpty(): boolean {
+    return this.#record === null;
+  }
+
   /** Whether a machine's newest point needs something damaged on this disk. */
   touches(newest: string | null, disk: string): boolean {
     const disks = newest === null ? undefined : this.#record?.points.get(newest);

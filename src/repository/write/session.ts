@@ -69,6 +69,16 @@ export interface PointFacts {
   readonly copied?: { readonly time: string; readonly origin: PointOrigin };
 }
 
+/** How a disk is written. */
+interface Approach {
+  readonly facts: DiskFacts;
+  /** images whose granules the new ones are compared with */
+  readonly compared: readonly ImageRoot[];
+  /** image whose map the new one begins with */
+  readonly start: ImageRoot | null;
+  readonly isLost: ((reference: Reference) => boolean) | null;
+}
+
 const DAMAGED = {
   level: "full",
   reason: "some of what the last point has of it is damaged in the repository, and is stored again",
@@ -140,35 +150,28 @@ export class BackupSession {
 
   /** Stores what is new on one disk; in full where its base turns out not to be what it has. Several disks may be written at once. */
   async writeDisk(content: DiskContent, said: DiskFacts): Promise<PointDisk> {
-    const damage = await (this.#damage ??= readDamage(this.#repository, this.#options.signal));
-    const heals = damage.touches(this.#options.lineage.points[0]?.id ?? null, content.name);
-    const facts = heals ? { ...said, ...DAMAGED } : await this.#trusted(content, said);
+    const { facts, start, compared, isLost } = await this.#approach(content, said);
     const nodes = this.#nodes;
     const base = imageOf(facts.base, content.name);
-    const earlier = imageOf(said.base, content.name);
     let mapBytes = 0;
     const write = async (node: MapNode): Promise<Reference> => {
       const reference = await this.#writeNode(node);
       mapBytes += reference.length;
       return reference;
     };
-    // With no clean extents any start is right; the one most like the new disk shares most nodes.
-    // Of one with damage no node is taken over.
-    const start = heals ? null : (earlier ?? facts.similar[0] ?? null);
     const tree = await TreeBuilder.start(content.size, start, { nodes, write });
-    const { signal } = this.#options;
-    const images = distinct([...facts.similar, ...(earlier === null ? [] : [earlier])]);
+    const { signal, codec } = this.#options;
     const counted = await writeDisk(content, {
       runId: this.#runId,
-      codec: this.#options.codec,
+      codec,
       slots: this.#slots,
       threads: this.#threads,
       data: this.#data,
       recent: this.#recent,
       tree,
       base,
-      references: images.map((image) => new ImageMap(nodes, image)),
-      isLost: heals ? (reference): boolean => damage.has(reference) : null,
+      references: compared.map((image) => new ImageMap(nodes, image)),
+      isLost,
       signal,
       onProgress: facts.onProgress ?? ((): void => undefined),
     });
@@ -263,8 +266,21 @@ export class BackupSession {
     await this.#shipper.drain();
   }
 
-  /** The disk as it was said to be, or in full where its base contradicts that. */
-  async #trusted(content: DiskContent, said: DiskFacts): Promise<DiskFacts> {
+  /** What a disk stands on and is compared with, by what is known of that. */
+  async #approach(content: DiskContent, said: DiskFacts): Promise<Approach> {
+    const damage = await (this.#damage ??= readDamage(this.#repository, this.#options.signal));
+    const facts = await this.#trusted(content, said, damage);
+    const earlier = imageOf(said.base, content.name);
+    const compared = distinct([...facts.similar, ...(earlier === null ? [] : [earlier])]);
+    // What is read whole needs nothing of what may be damaged: neither its granules nor nodes of its map.
+    if (!damage.isEmpty && facts.base === null) return { facts, compared, start: null, isLost: (reference) => damage.has(reference) };
+    // With no clean extents any start is right; the one most like the new disk shares most nodes.
+    return { facts, compared, start: earlier ?? facts.similar[0] ?? null, isLost: null };
+  }
+
+  /** The disk as it was said to be, or in full where its base contradicts that or is damaged. */
+  async #trusted(content: DiskContent, said: DiskFacts, damage: KnownDamage): Promise<DiskFacts> {
+    if (damage.touches(this.#options.lineage.points[0]?.id ?? null, content.name)) return { ...said, ...DAMAGED };
     return (await this.#contradictsBase(content, said.base)) ? { ...said, ...CONTRADICTED } : said;
   }
 
