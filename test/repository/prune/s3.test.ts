@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { FaultyObjectStore, type ObjectStat, type ObjectStore, parseStoreUrl, type S3Location } from "../../../src/objectstore/index.ts";
+import { parseStoreUrl, type S3Location } from "../../../src/objectstore/index.ts";
 import { S3ObjectStore } from "../../../src/objectstore/s3/index.ts";
 import { prune, type PointRecord, Repository } from "../../../src/repository/index.ts";
 import { type S3Lab, skipWithout, startS3 } from "../../lab/index.ts";
@@ -11,19 +11,10 @@ import { underPolicy } from "../../lab/s3-admin.ts";
 import { KEY, newRepository, take } from "../harness.ts";
 import { readDisk } from "../light-reader.ts";
 import { MemoryDisk } from "../memory-disk.ts";
+import { aged, inHours } from "./aged.ts";
 
 const KiB = 1024;
 const signal = new AbortController().signal;
-
-/** A store whose objects are as many hours older than they are. */
-function aged(store: ObjectStore, hours: number): ObjectStore {
-  const later = new FaultyObjectStore(store, []);
-  const age = ({ modified, ...stat }: ObjectStat): ObjectStat => ({ ...stat, modified: new Date(modified.getTime() - hours * 3_600_000) });
-  later.list = async function* (...args) {
-    for await (const stat of store.list(...args)) yield age(stat);
-  };
-  return later;
-}
 
 /** The policy that the documentation gives to writers, for this bucket. */
 function documentedPolicy(bucket: string): object {
@@ -97,10 +88,3 @@ describe.skipIf(skipWithout("s3"))("prune on S3", () => {
     await admin.close();
   }, 120_000);
 });
-
-/** A store whose clock is ahead by so many hours. */
-function inHours(store: ObjectStore, hours: number): ObjectStore {
-  const now = store.now.bind(store);
-  store.now = async (options) => new Date((await now(options)).getTime() + hours * 3_600_000);
-  return store;
-}
