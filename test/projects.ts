@@ -1,13 +1,16 @@
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
+const measures = /^test\/bars\/|scale\.test\.ts$/;
+
 /**
- * The test files under `root`, apart: those that start other programs (`lab`), those that only compute (`pure`), and those that need a machine of
- * their own (`e2e`). Paths from `root`.
+ * The test files under `root`, apart: those that start other programs (`lab`), of them those that measure and want no neighbours (`alone`), those that
+ * only compute (`pure`), and those that need a machine of their own (`e2e`). Paths from `root`.
  */
 export function testProjects(root: string): {
   readonly pure: readonly string[];
   readonly lab: readonly string[];
+  readonly alone: readonly string[];
   readonly e2e: readonly string[];
 } {
   const all = globSync("test/**/*.test.ts", { cwd: root }).toSorted();
@@ -15,7 +18,8 @@ export function testProjects(root: string): {
   const files = all.filter((file) => !e2e.includes(file));
   const known = new Map<string, boolean>();
   const lab = new Set(files.filter((file) => startsPrograms(join(root, file), known)));
-  return { pure: files.filter((file) => !lab.has(file)), lab: [...lab], e2e };
+  const alone = [...lab].filter((file) => measures.test(file));
+  return { pure: files.filter((file) => !lab.has(file)), lab: [...lab].filter((file) => !alone.includes(file)), alone, e2e };
 }
 
 /** Whether a test file, or a file of `test/` it imports, uses the lab or starts a program itself. */
