@@ -35,7 +35,7 @@ const labProject = {
   },
 };
 
-// What is measured must not depend on the neighbours.
+// What is measured must not depend on the neighbours, and some ports are there once.
 const aloneProject = { test: { ...labProject.test, name: "alone", include: [...alone], maxWorkers: 1, sequence: { groupOrder: 2 } } };
 
 const e2eProject = { test: { ...labProject.test, name: "e2e", include: [...e2e], maxWorkers: 1, testTimeout: 600_000 } };
