@@ -67,8 +67,11 @@ if [ "${npm_lifecycle_event:-}" = thinstream ] && [ -n "${INIT_CWD:-}" ]; then c
 # Buffers of a granule or a pack come and go all the time. By default malloc maps and unmaps each of them, and the page faults cost more
 # than the work on them (measured: twice the time to compress and seal a granule), so memory is kept instead of given back.
 # The controller has no such buffers: what a long answer took for a moment goes back to the system.
+growing=40
 if [ "${1:-}" = controller ]; then
   export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-2}"
+  # What it holds is copies of the cluster's objects, for weeks: collected sooner they take less, and little is thrown away.
+  growing=15
 else
   export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-33554432}"
   export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-2147483648}"
@@ -83,4 +86,4 @@ ulimit -c 0
 # exec: signals must reach Node itself.
 # A small young generation, and an old one that is collected before it has grown to several times what it holds: what passes through here are buffers, and
 # they lie outside of both. (Without, a scattered incremental took 330 MiB instead of 290.)
-exec "$node" --max-semi-space-size=4 --heap-growing-percent=40 --disable-warning=ExperimentalWarning "$main" "$@"
+exec "$node" --max-semi-space-size=4 --heap-growing-percent="$growing" --disable-warning=ExperimentalWarning "$main" "$@"
