@@ -1,6 +1,6 @@
 import type { Logger } from "../lib/logger.ts";
 import { type ObjectStore, probeStore } from "../objectstore/index.ts";
-import { KeyRing, Repository, type RepositoryAccess, RepositoryError } from "../repository/index.ts";
+import { Domains, KeyRing, Repository, type RepositoryAccess, RepositoryError } from "../repository/index.ts";
 import { type CredentialFlags, type CredentialPlace, credentialPlace, credentialWarning, withCredential } from "./credential.ts";
 import { openStore, type StoreLimits } from "./open-store.ts";
 import type { ExitCode } from "./exit-codes.ts";
@@ -23,6 +23,8 @@ export interface RepositoryFlags extends CredentialFlags {
   readonly repo: string;
   /** whose S3 credentials, where it is not the usual chain's */
   readonly profile?: string;
+  /** name of the only domain that is meant */
+  readonly keyDomain?: string;
 }
 
 /** A repository to open. */
@@ -32,16 +34,28 @@ export interface RepositoryPlace extends StoreLimits {
   readonly credential: CredentialPlace | null;
   /** Whether an empty one is made where there is none. Default: no. */
   readonly initialize?: boolean;
+  /** Domain that is opened, and made where there is none. Default: the one that every repository has. */
+  readonly domain?: string;
 }
 
-/** Opens the repository for `work` and closes its store afterwards, however it ends. */
+/** Opens all domains of the repository for `work`, or the one that is named, and closes its store afterwards, however it ends. */
+export async function withDomains<T>(flags: RepositoryFlags, context: Context, work: (domains: Domains) => Promise<T>): Promise<T> {
+  const limits = flags.profile === undefined ? {} : { profile: flags.profile };
+  const place = { url: flags.repo, credential: await placeOf(flags, context), ...limits };
+  return await withDomainsAt(place, context, async (domains) => {
+    return await work(flags.keyDomain === undefined ? domains : domains.only(flags.keyDomain));
+  });
+}
+
+/** Opens one domain of the repository for `work` that may write, and closes its store afterwards, however it ends. */
 export async function withRepository<T>(
   flags: RepositoryFlags,
   context: Context,
   work: (repository: Repository) => Promise<T>,
 ): Promise<T> {
   const limits = flags.profile === undefined ? {} : { profile: flags.profile };
-  return await withRepositoryAt({ url: flags.repo, credential: await placeOf(flags, context), ...limits }, context, work);
+  const domain = flags.keyDomain === undefined ? {} : { domain: flags.keyDomain };
+  return await withRepositoryAt({ url: flags.repo, credential: await placeOf(flags, context), ...limits, ...domain }, context, work);
 }
 
 /** As `withRepository`, for work on the keys themselves. */
@@ -66,7 +80,7 @@ async function placeOf(flags: RepositoryFlags, context: Context): Promise<Creden
 
 /** As `withRepository`, where nobody looks after who else can read the key file. */
 export async function withRepositoryAt<T>(
-  { url, credential, initialize = false, ...limits }: RepositoryPlace,
+  { url, credential, initialize = false, domain, ...limits }: RepositoryPlace,
   context: Context,
   work: (repository: Repository) => Promise<T>,
 ): Promise<T> {
@@ -75,10 +89,31 @@ export async function withRepositoryAt<T>(
     context,
     async (store) => {
       const repository = await withCredential(credential, async (key) => {
-        const access = { store, key, signal: context.signal };
+        const access = { store, key, signal: context.signal, ...(domain === undefined ? {} : { domain }) };
         return await (initialize ? openOrMake(access) : Repository.open(access));
       });
       return await work(repository);
+    },
+    limits,
+  );
+}
+
+/** As `withDomains`, where nobody looks after who else can read the key file. */
+export async function withDomainsAt<T>(
+  { url, credential, initialize = false, domain: _one, ...limits }: RepositoryPlace,
+  context: Context,
+  work: (domains: Domains) => Promise<T>,
+): Promise<T> {
+  return await withStore(
+    url,
+    context,
+    async (store) => {
+      const domains = await withCredential(credential, async (key) => {
+        const access = { store, key, signal: context.signal };
+        if (initialize) await openOrMake(access);
+        return await Domains.open(access);
+      });
+      return await work(domains);
     },
     limits,
   );

@@ -1,8 +1,8 @@
 import { readFile, stat } from "node:fs/promises";
 
 import { errorText } from "../lib/errors.ts";
-import { type Credential, Passphrase } from "../repository/index.ts";
-import { readKeyFile } from "./key-file.ts";
+import { type Credential, DomainCredential, Passphrase } from "../repository/index.ts";
+import { readAnyKeyFile } from "./key-file.ts";
 import { UsageError } from "./usage-error.ts";
 
 const MAX_PASSPHRASE_FILE = 4096;
@@ -41,12 +41,17 @@ function oneOf(
 
 /** Reads what opens a repository for `work`, and overwrites it afterwards, however that ends. */
 export async function withCredential<T>(place: CredentialPlace | null, work: (credential: Credential) => Promise<T>): Promise<T> {
-  const credential = place === null ? null : place.kind === "key" ? await readKeyFile(place.path) : await readPassphrase(place.path);
+  const credential = place === null ? null : place.kind === "key" ? await readAnyKeyFile(place.path) : await readPassphrase(place.path);
   try {
     return await work(credential);
   } finally {
-    (credential instanceof Passphrase ? credential.bytes : credential)?.fill(0);
+    secretOf(credential)?.fill(0);
   }
+}
+
+function secretOf(credential: Uint8Array | DomainCredential | Passphrase | null): Uint8Array | null {
+  if (credential instanceof Passphrase) return credential.bytes;
+  return credential instanceof DomainCredential ? credential.key.key : credential;
 }
 
 /** The file's bytes less one line end. Nothing that is said of it quotes it. */

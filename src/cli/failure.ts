@@ -64,6 +64,8 @@ const ofRepository: Readonly<Record<RepositoryErrorCode, FailureReason>> = {
   "read-back-failed": "RepositoryDamaged",
   damaged: "Internal",
   "point-damaged": "PointDamaged",
+  "domain-unknown": "PointNotFound",
+  "domain-destroyed": "RepositoryRefused",
   "rotation-lost": "Internal",
   "rotation-unknown": "Internal",
   "rotation-unfinished": "Internal",

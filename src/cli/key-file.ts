@@ -3,11 +3,23 @@ import { open, readFile, rm } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 
 import { errorText } from "../lib/errors.ts";
-import { formatKeyFile, parseKeyFile } from "../repository/index.ts";
+import { DomainCredential, formatKeyFile, parseDomainKeyFile, parseKeyFile } from "../repository/index.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** @returns 32 bytes */
 export async function readKeyFile(path: string): Promise<Buffer> {
+  return await withContent(path, parseKeyFile);
+}
+
+/** A repository's key (32 bytes), or that of one of its domains. */
+export async function readAnyKeyFile(path: string): Promise<Buffer | DomainCredential> {
+  return await withContent(path, (content) => {
+    const domain = parseDomainKeyFile(content);
+    return domain === null ? parseKeyFile(content) : new DomainCredential(domain);
+  });
+}
+
+async function withContent<T>(path: string, read: (content: string) => T): Promise<T> {
   let content: Buffer;
   try {
     content = await readFile(path);
@@ -15,7 +27,7 @@ export async function readKeyFile(path: string): Promise<Buffer> {
     throw new UsageError(`The key file ${path} cannot be read: ${errorText(cause)}`, { cause });
   }
   try {
-    return parseKeyFile(content.toString("utf8"));
+    return read(content.toString("utf8"));
   } finally {
     content.fill(0);
   }
@@ -26,16 +38,22 @@ export async function readOrMakeKeyFile(
   path: string,
 ): Promise<{ readonly key: Buffer; readonly made: boolean; readonly undo: () => Promise<void> }> {
   const key = randomBytes(32);
+  if (!(await writeKeyFile(path, formatKeyFile(key)))) return { key: await readKeyFile(path), made: false, undo: async () => undefined };
+  return { key, made: true, undo: async () => await rm(path, { force: true }) };
+}
+
+/** Makes a key file that only its owner can read. Resolves with false where there is a file of that name already, which stays as it is. */
+export async function writeKeyFile(path: string, content: string): Promise<boolean> {
   const file = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600).catch((cause: unknown) => {
     if (cause instanceof Error && "code" in cause && cause.code === "EEXIST") return null;
     throw new UsageError(`The key file ${path} cannot be made: ${errorText(cause)}`, { cause });
   });
-  if (file === null) return { key: await readKeyFile(path), made: false, undo: async () => undefined };
+  if (file === null) return false;
   try {
-    await file.writeFile(formatKeyFile(key));
+    await file.writeFile(content);
     await file.sync();
   } finally {
     await file.close();
   }
-  return { key, made: true, undo: async () => await rm(path, { force: true }) };
+  return true;
 }

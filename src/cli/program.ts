@@ -9,6 +9,7 @@ import type { CopyFlags } from "./commands/copy.ts";
 import type { ForgetFlags } from "./commands/forget.ts";
 import type { InitFlags } from "./commands/init.ts";
 import type { KeyAddFlags, KeyRemoveFlags } from "./commands/key.ts";
+import type { KeyDestroyDomainFlags, KeyExportDomainFlags } from "./commands/key-domains.ts";
 import type { KeyRotateFlags } from "./commands/key-rotate.ts";
 import type { PointFlags } from "./commands/point-hold.ts";
 import type { PointsFlags, ShowFlags } from "./commands/points.ts";
@@ -31,6 +32,9 @@ const works = {
   forget: async () => (await import("./commands/forget.ts")).forget,
   hold: async () => (await import("./commands/hold.ts")).hold,
   init: async () => (await import("./commands/init.ts")).init,
+  keyDestroyDomain: async () => (await import("./commands/key-domains.ts")).keyDestroyDomain,
+  keyDomains: async () => (await import("./commands/key-domains.ts")).keyDomains,
+  keyExportDomain: async () => (await import("./commands/key-domains.ts")).keyExportDomain,
   keyAdd: async () => (await import("./commands/key.ts")).keyAdd,
   keyList: async () => (await import("./commands/key.ts")).keyList,
   keyRemove: async () => (await import("./commands/key.ts")).keyRemove,
@@ -57,7 +61,9 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
   const add = withRepositoryFlags(plain);
   add<InitFlags>("init", "make an empty repository", works.init).option("--no-encryption", "store everything in the clear");
   addBackup(add);
-  add<PointsFlags>("points", "list the restore points, oldest first", works.points).option("--vm <name>", "only this machine's");
+  add<PointsFlags>("points", "list the restore points, oldest first", works.points)
+    .option("--vm <name>", "only this machine's")
+    .option(...KEY_DOMAIN);
   add<ShowFlags>("show", "show one restore point", works.show).argument("<point>", "its id");
   addRestore(add);
   addCheck(add);
@@ -125,7 +131,24 @@ function addKey(add: Add): void {
     .option("--new-passphrase-file <file>", "a passphrase that opens the repository then")
     .option("--end-slots", "the passphrases and key files that were let in end with the old key; without this flag they stop a rotation")
     .option("--finish", "only do what an earlier rotation has left undone");
+  addDomains(add);
 }
+
+function addDomains(add: Add): void {
+  add<RepositoryFlags>("domains", "the parts of the repository that have a key of their own", works.keyDomains);
+  add<KeyExportDomainFlags>("export-domain", "write a key file that opens one domain and no other, to read alone", works.keyExportDomain)
+    .argument("<domain>", "its name")
+    .requiredOption("--new-key-file <file>", "where it goes; must not exist");
+  add<KeyDestroyDomainFlags>(
+    "destroy-domain",
+    "destroy the key of a domain: what is in it is unreadable from then on, for everybody",
+    works.keyDestroyDomain,
+  )
+    .argument("<domain>", "its name")
+    .option("--confirm <domain>", "the name once more: without it nothing is destroyed, and what would be is said");
+}
+
+const KEY_DOMAIN = ["--key-domain <name>", "only of this domain, a part of the repository with a key of its own"] as const;
 
 function addCheck(add: Add): void {
   add<CheckFlags>("check", "say what is missing or damaged of all that any restore point needs, and whose it is", works.check)
@@ -145,6 +168,7 @@ function addForget(add: Add): void {
   command
     .option("--keep-within <age>", "and all that are younger than this, counted from the machine's newest: 36h, 30d, 2w", age)
     .option("--vm <name...>", "only of these machines; default: of each one in the repository")
+    .option(...KEY_DOMAIN)
     .addOption(new Option("--time-zone <zone>", "where hours to years begin").argParser(timeZone).default("UTC"))
     .option("--dry-run", "only say what would be forgotten, and why the rest stays");
 }
@@ -161,7 +185,8 @@ function addCopy(add: Add): void {
   const command = add<CopyFlags>("copy", "copy restore points into another repository: those named, or all that it lacks", works.copy)
     .argument("[point...]", "ids")
     .option("--vm <name...>", "all of these machines")
-    .option("--all", "all of all machines");
+    .option("--all", "all of all machines")
+    .option(...KEY_DOMAIN);
   for (const [side, repository] of [
     ["from", "the repository with the points"],
     ["to", "the repository that gets them, made by init"],
@@ -189,6 +214,10 @@ function addBackup(add: Add): void {
       ]),
     )
     .option("--vm <name>", "name in the repository; default: the domain's, or the image's file name")
+    .option(
+      "--key-domain <name>",
+      "the part of the repository, with a key of its own, that it goes into; made where it is not there (docs/keys.md)",
+    )
     .addOption(
       new Option("--level <level>", "how much is read").choices(["auto", "full", "incremental", "differential", "copy"]).default("auto"),
     )
@@ -211,6 +240,7 @@ function addRestore(add: Add): void {
   add<RestoreFlags>("restore", "write the disks of a restore point out", works.restore)
     .requiredOption("--point <id>", "its id, or latest")
     .option("--vm <name>", "with latest: of this machine")
+    .option(...KEY_DOMAIN)
     .option("--output <dir>", "directory for DISK.FORMAT; made where missing")
     .addOption(new Option("--format <format>", "of the files").choices(["raw", "qcow2"]).default("raw"))
     .option("--disk <name...>", "only these disks")

@@ -59,11 +59,24 @@ export class Catalog {
   readonly #store: ObjectStore;
   readonly #keys: DomainKeys;
   readonly #holds: Holds;
+  readonly #owns: ((vmId: string, signal?: AbortSignal) => Promise<boolean>) | null;
 
-  constructor(store: ObjectStore, keys: DomainKeys) {
+  /** @param owns of a machine's id, whether it is of this domain; null where there are no others */
+  constructor(store: ObjectStore, keys: DomainKeys, owns: ((vmId: string, signal?: AbortSignal) => Promise<boolean>) | null = null) {
     this.#store = store;
     this.#keys = keys;
     this.#holds = new Holds(store);
+    this.#owns = owns;
+  }
+
+  /** Those of the things that are of machines of this domain, or of a machine that no key at hand says anything of. */
+  async mine<T>(things: readonly T[], vmOf: (thing: T) => string | null, signal?: AbortSignal): Promise<readonly T[]> {
+    const owns = this.#owns;
+    if (owns === null) return things;
+    const vms = [...new Set(things.map(vmOf))].filter((vm) => vm !== null);
+    const verdicts = await mapConcurrently(vms, PARALLEL_READS, async (vm) => await owns(vm, signal));
+    const own = new Set(vms.filter((_, i) => verdicts[i] === true));
+    return things.filter((thing) => own.has(vmOf(thing) ?? ""));
   }
 
   /** All points, or those of one VM; on request forgotten ones too. Costs one list per kind and one read per point. */
@@ -82,12 +95,11 @@ export class Catalog {
   async *pages(options: ListingOptions = {}): AsyncGenerator<CatalogListing, void, undefined> {
     const machine = options.vm === undefined ? {} : { vmId: vmId(this.#keys, options.vm) };
     const suffix = machine.vmId === undefined ? "" : `${machine.vmId}/`;
-    const forgotten = new Set<string>();
-    for await (const { key } of this.#store.list(FORGOTTEN + suffix, options)) forgotten.add(idAt(key));
+    const forgotten = new Set((await this.#keysBelow(FORGOTTEN + suffix, options)).map(idAt));
     const held = await this.#holds.list({ ...machine, ...options });
-    const keys: string[] = [];
-    for await (const { key } of this.#store.list(POINTS + suffix, options))
-      if (options.withForgotten === true || !forgotten.has(idAt(key))) keys.push(key);
+    const listed = await this.#keysBelow(POINTS + suffix, options);
+    const wanted = options.withForgotten === true ? listed : listed.filter((key) => !forgotten.has(idAt(key)));
+    const keys = machine.vmId === undefined ? await this.mine(wanted, vmAt, options.signal) : wanted;
     for (let at = 0; at === 0 || at < keys.length; at += PAGE) {
       const page = keys.slice(at, at + PAGE);
       const read = await mapConcurrently(page, PARALLEL_READS, async (key) => await this.#tryRead(key, options.signal));
@@ -108,13 +120,15 @@ export class Catalog {
         last.set(place.vmId, Math.max(last.get(place.vmId) ?? 0, place.seq));
       }
     }
-    return [...last].flatMap(([vm, newest]) => missingBelow(newest, there.get(vm)).map((seq) => pointId(vm, seq)));
+    const mine = await this.mine([...last], ([vm]) => vm, signal);
+    return mine.flatMap(([vm, newest]) => missingBelow(newest, there.get(vm)).map((seq) => pointId(vm, seq)));
   }
 
   /** The hints of all machines, by VM id: numbers of points that were committed. */
   async heads(signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
-    const vms: string[] = [];
-    for await (const { key } of this.#store.list(HEADS, { signal })) vms.push(key.slice(HEADS.length));
+    const all: string[] = [];
+    for await (const { key } of this.#store.list(HEADS, { signal })) all.push(key.slice(HEADS.length));
+    const vms = await this.mine(all, (vm) => vm, signal);
     const seqs = await mapConcurrently(vms, PARALLEL_READS, async (vm) => await this.#head(vm, signal));
     return new Map(vms.map((vm, i) => [vm, seqs[i] ?? 0]));
   }
@@ -236,6 +250,12 @@ export class Catalog {
     return (await this.#find(vm, seq, signal)) !== null && !(await this.#isForgotten(vm, seq, signal));
   }
 
+  async #keysBelow(prefix: string, options: ListingOptions): Promise<string[]> {
+    const keys: string[] = [];
+    for await (const { key } of this.#store.list(prefix, options)) keys.push(key);
+    return keys;
+  }
+
   async #requireThere(id: string, signal?: AbortSignal): Promise<{ readonly vmId: string; readonly seq: number }> {
     const place = parsePointId(id);
     if ((await this.#probe(place.vmId, place.seq, signal)) === null) throw unknownPoint(id);
@@ -318,6 +338,11 @@ export class Catalog {
 function idAt(key: string): string {
   const place = parsePointKey(key);
   return place === null ? key : pointId(place.vmId, place.seq);
+}
+
+/** The machine of anything of a point; null where it is none. */
+function vmAt(key: string): string | null {
+  return parsePointKey(key)?.vmId ?? null;
 }
 
 /** Numbers from 1 on that are not there. */

@@ -11,6 +11,8 @@ export type RepositoryErrorCode =
   | "read-back-failed"
   | "damaged"
   | "point-damaged"
+  | "domain-unknown"
+  | "domain-destroyed"
   | "rotation-lost"
   | "rotation-unknown"
   | "rotation-unfinished"

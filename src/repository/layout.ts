@@ -8,6 +8,8 @@ export const HOLDS = "holds/";
 export const HEADS = "heads/";
 export const KEYS = "keys/";
 export const SLOTS = "slots/";
+export const DOMAINS = "domains/";
+export const DESTROYED = "destroyed/";
 
 export function slotAt(id: string): string {
   return `${SLOTS}${id}`;
@@ -24,6 +26,21 @@ export function rotationAt(number: number): string {
 
 export function domainKeyAt(domain: string): string {
   return `${KEYS}${domain}`;
+}
+
+/** What a domain is called. */
+export function domainNameAt(domain: string): string {
+  return `${DOMAINS}${domain}`;
+}
+
+/** That a domain was destroyed, or is about to be. */
+export function destroyedAt(domain: string): string {
+  return `${DESTROYED}${domain}`;
+}
+
+/** The domain in `keys/<domain>`, `domains/<domain>` or `destroyed/<domain>`; null for anything else. */
+export function parseDomainKey(key: string): string | null {
+  return /^(?:keys|domains|destroyed)\/([0-9a-f]{8})$/.exec(key)?.[1] ?? null;
 }
 
 /** Prefix of a domain's packs. */

@@ -1,6 +1,6 @@
 import { formatBytes } from "../../lib/bytes.ts";
-import { checkListed, checkRepository, type CheckReport } from "../../repository/index.ts";
-import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
+import { checkDomains, type DomainsCheckReport } from "../../repository/index.ts";
+import { type Context, type Outcome, type RepositoryFlags, withDomains } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { ProgressDisplay } from "../progress.ts";
 
@@ -12,21 +12,24 @@ export interface CheckFlags extends RepositoryFlags {
 
 /** `thinstream check`: says what is missing or damaged of all that any point needs, and whose it is. */
 export async function check(flags: CheckFlags, context: Context): Promise<Outcome> {
-  return await withRepository(flags, context, async (repository) => {
+  return await withDomains(flags, context, async (domains) => {
     const display = new ProgressDisplay("Checking");
     const onProgress = ({ packs, ofPacks, bytesRead }: { packs: number; ofPacks: number; bytesRead: number }): void =>
       display.update({ done: packs, total: ofPacks, bytes: bytesRead });
-    const options = { signal: context.signal, onProgress };
     const { level, sample = 0 } = flags;
-    const isWhole = level === "read" && sample === 0;
-    const checking = isWhole ? checkRepository(repository, options) : checkListed(repository, { ...options, sample });
+    const checking = checkDomains(domains, { signal: context.signal, onProgress, level, sample });
     const report = await checking.finally(() => display.end());
     const ok = report.findings.length === 0;
-    return { json: { ok, ...report }, text: textOf(report, level), exitCode: ok ? ExitCode.ok : ExitCode.failed };
+    const { destroyed, ...rest } = report;
+    return {
+      json: { ok, ...rest, ...(destroyed.length === 0 ? {} : { destroyed }) },
+      text: textOf(report, level),
+      exitCode: ok ? ExitCode.ok : ExitCode.failed,
+    };
   });
 }
 
-function textOf({ points, packs, bytesRead, findings, noted, sample }: CheckReport, level: CheckFlags["level"]): string {
+function textOf({ points, packs, bytesRead, findings, noted, sample, destroyed }: DomainsCheckReport, level: CheckFlags["level"]): string {
   const looked = level === "list" && sample === undefined ? "listed, nothing read" : `${formatBytes(bytesRead)} read`;
   const summary = `${points} restore points, ${packs} packs, ${looked}`;
   const lines = findings.map(
@@ -41,10 +44,14 @@ function textOf({ points, packs, bytesRead, findings, noted, sample }: CheckRepo
     ...lines,
     ...(findings.length === 0 ? [] : [next]),
     ...confidence,
+    ...destroyed.map(
+      ({ name, time, points: left }) =>
+        `The domain ${name} was destroyed (${time}): ${left} points of it are in the bucket yet, which nobody can read`,
+    ),
   ].join("\n");
 }
 
-function sampled({ packs, detects }: NonNullable<CheckReport["sample"]>): string {
+function sampled({ packs, detects }: NonNullable<DomainsCheckReport["sample"]>): string {
   const share = (detects * 100).toPrecision(2);
   return `${packs} packs were drawn at random: were ${share} % of all damaged, one of those would have been among them with a probability of 95 %`;
 }

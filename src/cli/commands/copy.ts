@@ -1,7 +1,7 @@
 import { type CopyReport, copyPoints, type PassedOver, type Wanted } from "../../copy/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
-import { Codec } from "../../repository/index.ts";
-import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
+import { Codec, DEFAULT_DOMAIN, type Domains, type Repository, RepositoryError } from "../../repository/index.ts";
+import { type Context, type Outcome, type RepositoryFlags, withDomains, withRepository } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { ProgressDisplay } from "../progress.ts";
 import { stepHook } from "../step-hook.ts";
@@ -16,6 +16,7 @@ export interface CopyFlags {
   readonly fromKeyFile?: string;
   readonly fromPassphraseFile?: string;
   readonly fromProfile?: string;
+  readonly keyDomain?: string;
   readonly to: string;
   readonly toKeyFile?: string;
   readonly toPassphraseFile?: string;
@@ -27,30 +28,86 @@ export interface CopyFlags {
 export async function copy(flags: CopyFlags, context: Context): Promise<Outcome> {
   const wanted = wantedBy(flags);
   const { signal, log } = context;
-  return await withRepository(
-    side(flags.from, flags.fromProfile, { keyFile: flags.fromKeyFile, passphraseFile: flags.fromPassphraseFile }),
-    context,
-    async (from) => {
-      return await withRepository(
-        side(flags.to, flags.toProfile, { keyFile: flags.toKeyFile, passphraseFile: flags.toPassphraseFile }),
-        context,
-        async (to) => {
-          const display = new ProgressDisplay("Copying");
-          const report = await copyPoints({
-            from,
-            to,
-            wanted,
-            codec: Codec[flags.compression],
-            signal,
-            log,
-            onStep: stepHook(signal),
-            onProgress: ({ totalBytes, doneBytes, readBytes }) => display.update({ done: doneBytes, total: totalBytes, bytes: readBytes }),
-          }).finally(() => display.end());
-          return outcomeOf(report);
-        },
-      );
-    },
-  );
+  const target = side(flags.to, flags.toProfile, { keyFile: flags.toKeyFile, passphraseFile: flags.toPassphraseFile });
+  const source = side(flags.from, flags.fromProfile, { keyFile: flags.fromKeyFile, passphraseFile: flags.fromPassphraseFile });
+  return await withDomains({ ...source, ...only(flags) }, context, async (domains) => {
+    domains.requireWhole();
+    const reports: CopyReport[] = [];
+    for (const { from, part } of await partsOf(domains, wanted, signal)) {
+      const keyDomain = targetOf(from);
+      const copied = await withRepository({ ...target, ...keyDomain }, context, async (to) => {
+        const display = new ProgressDisplay("Copying");
+        return await copyPoints({
+          from,
+          to,
+          wanted: part,
+          codec: Codec[flags.compression],
+          signal,
+          log,
+          onStep: stepHook(signal),
+          onProgress: ({ totalBytes, doneBytes, readBytes }) => display.update({ done: doneBytes, total: totalBytes, bytes: readBytes }),
+        }).finally(() => display.end());
+      });
+      reports.push(copied);
+    }
+    return outcomeOf(joined(reports), [...domains.destroyed.map(destroyedLine), ...domains.lost.map(lostLine)]);
+  });
+}
+
+function only({ keyDomain }: CopyFlags): { readonly keyDomain?: string } {
+  return keyDomain === undefined ? {} : { keyDomain };
+}
+
+/** Points go into the domain of the same name: what one key opens is not put under another's. */
+function targetOf({ domainName, domain }: Repository): { readonly keyDomain?: string } {
+  if (domainName === null) {
+    throw new RepositoryError(
+      "domain-unknown",
+      `Nothing says what the domain ${domain} is called, so there is none to copy its points into`,
+      {
+        hint: "A backup into it writes its name down again; --key-domain copies the others",
+      },
+    );
+  }
+  return domainName === DEFAULT_DOMAIN ? {} : { keyDomain: domainName };
+}
+
+/** What is wanted of each domain. */
+async function partsOf(
+  domains: Domains,
+  wanted: Wanted,
+  signal: AbortSignal,
+): Promise<{ readonly from: Repository; readonly part: Wanted }[]> {
+  if (wanted === "all" || domains.opened.length === 1) return domains.opened.map((from) => ({ from, part: wanted }));
+  const parts = new Map<Repository, string[]>();
+  const add = (from: Repository, one: string): void => void parts.set(from, [...(parts.get(from) ?? []), one]);
+  if ("points" in wanted) {
+    for (const id of wanted.points) add(await domains.holding(id, signal), id);
+    return [...parts].map(([from, points]) => ({ from, part: { points } }));
+  }
+  for (const vm of new Set(wanted.vms)) {
+    const { points } = await domains.list({ vm, signal });
+    const having = new Set(points.map(({ domain }) => domain));
+    // Where no domain has it, the first one says so.
+    for (const from of having.size === 0 ? domains.opened.slice(0, 1) : having) add(from, vm);
+  }
+  return [...parts].map(([from, vms]) => ({ from, part: { vms } }));
+}
+
+function joined(reports: readonly CopyReport[]): CopyReport {
+  return {
+    copied: reports.flatMap(({ copied }) => copied),
+    passedOver: reports.flatMap(({ passedOver }) => passedOver),
+    failed: reports.flatMap(({ failed }) => failed),
+  };
+}
+
+function destroyedLine({ name, time }: Domains["destroyed"][number]): string {
+  return `The domain ${name} was destroyed (${time}): nothing of it can be copied`;
+}
+
+function lostLine({ id, error }: Domains["lost"][number]): string {
+  return `FAILED: nothing of the domain ${id} can be read: ${error.message}`;
 }
 
 function wantedBy({ point, vm, all }: CopyFlags): Wanted {
@@ -76,7 +133,7 @@ function side(
   };
 }
 
-function outcomeOf({ copied, passedOver, failed }: CopyReport): Outcome {
+function outcomeOf({ copied, passedOver, failed }: CopyReport, gone: readonly string[]): Outcome {
   const [readBytes, uploadedBytes] = [
     copied.reduce((sum, point) => sum + point.readBytes, 0),
     copied.reduce((sum, point) => sum + point.uploadedBytes, 0),
@@ -98,11 +155,17 @@ function outcomeOf({ copied, passedOver, failed }: CopyReport): Outcome {
     ...unnamed(older),
     ...warnings.map((warning) => `Warning: ${warning}`),
     ...failed.map(({ message }) => `FAILED: ${message}`),
+    ...gone,
   ];
   return {
     json: { copied, there: there.map(({ id }) => id), older: older.map(({ id }) => id), failed, readBytes, uploadedBytes, warnings },
     text: lines.join("\n"),
-    exitCode: failed.length > 0 ? ExitCode.failed : warnings.length > 0 ? ExitCode.warnings : ExitCode.ok,
+    exitCode:
+      failed.length > 0 || gone.some((line) => line.startsWith("FAILED"))
+        ? ExitCode.failed
+        : warnings.length > 0
+          ? ExitCode.warnings
+          : ExitCode.ok,
   };
 }
 

@@ -1,4 +1,4 @@
-import type { CatalogListing, PointRecord, Repository } from "../../repository/index.ts";
+import type { DomainListing, Domains, PointRecord } from "../../repository/index.ts";
 import { firstOutOfTime, planRetention, type RetainedPoint, type RetentionRules } from "../../retention/index.ts";
 import { table } from "../table.ts";
 import { UsageError } from "../usage-error.ts";
@@ -34,7 +34,11 @@ interface Verdict {
 
 /** What becomes of every point, machine by machine. */
 export interface ForgetPlan {
-  readonly machines: readonly { readonly vm: string; /** newest first */ readonly verdicts: readonly Verdict[] }[];
+  readonly machines: readonly {
+    readonly vm: string;
+    /** null where there is only one */ readonly domain: string | null;
+    /** newest first */ readonly verdicts: readonly Verdict[];
+  }[];
   readonly warnings: readonly string[];
 }
 
@@ -53,34 +57,40 @@ export function keptBy({ reasons }: Verdict): boolean {
 
 /** Weighs every point of the machines that are asked for, or of all. */
 export async function planOf(
-  { catalog, store }: Repository,
+  domains: Domains,
   { rules, flags, signal }: { readonly rules: RetentionRules; readonly flags: KeepFlags; readonly signal: AbortSignal },
 ): Promise<ForgetPlan> {
-  const listings: CatalogListing[] = [];
+  const listings: DomainListing[] = [];
   for (const vm of flags.vm === undefined ? [undefined] : new Set(flags.vm)) {
-    const listing = await catalog.list({ signal, ...(vm === undefined ? {} : { vm }) });
+    const listing = await domains.list({ signal, ...(vm === undefined ? {} : { vm }) });
     if (vm !== undefined && listing.points.length + listing.unreadable.length === 0)
       throw new UsageError(`There are no restore points of ${vm} in the repository`, { hint: "`thinstream points` lists what there is" });
     listings.push(listing);
   }
   const machines = Map.groupBy(
-    listings.flatMap(({ points, held }) => points.map((record) => ({ record, held: held.has(record.id) }))),
-    ({ record }) => record.vm.name,
+    listings.flatMap(({ points, held }) => points.map(({ point: record, domain }) => ({ record, domain, held: held.has(record.id) }))),
+    // Machines of one name in two domains are two.
+    ({ record, domain }) => JSON.stringify([record.vm.name, domain.label]),
   );
-  const now = await store.now({ signal });
+  const now = await domains.store.now({ signal });
   const warnings = listings.flatMap(({ unreadable }) =>
     unreadable.map(({ id, error }) => `The restore point ${id} cannot be read, so no rule forgets it: ${error.message}`),
   );
   const weighed = [...machines]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([vm, points]) => {
+    .map(([key, points]) => {
+      const [vm, domain] = JSON.parse(key) as [string, string];
       const timed = points.map(({ record: { id, seq, time } }) => ({ id, sequence: seq, time: new Date(time) }));
       const doubtful = firstOutOfTime(timed, now);
       if (doubtful !== null)
         warnings.push(
           `No rule forgets points of ${vm}, because the store's clock was wrong at ${doubtful.id} or after it; name them with --point`,
         );
-      return { vm, verdicts: weigh(points, { rules, timeZone: flags.timeZone, isDoubtful: doubtful !== null }) };
+      return {
+        vm,
+        domain: domains.several ? domain : null,
+        verdicts: weigh(points, { rules, timeZone: flags.timeZone, isDoubtful: doubtful !== null }),
+      };
     });
   return { machines: weighed, warnings };
 }
@@ -116,12 +126,12 @@ export function textOf(
     dryRun,
   }: { readonly forgotten: readonly string[]; readonly warnings: readonly string[]; readonly dryRun: boolean },
 ): string {
-  const tables = machines.map(({ vm, verdicts }) => {
+  const tables = machines.map(({ vm, domain, verdicts }) => {
     const rows = verdicts.map((verdict) => {
       const { id, time } = verdict.point.record;
       return keptBy(verdict) ? [id, time, "keep", verdict.reasons.join(", ")] : [id, time, "forget", "no rule keeps it"];
     });
-    return `${vm}\n${table(["POINT", "TIME", "WHAT", "WHY"], rows)}\n`;
+    return `${vm}${domain === null ? "" : ` (domain ${domain})`}\n${table(["POINT", "TIME", "WHAT", "WHY"], rows)}\n`;
   });
   const all = machines.reduce((sum, { verdicts }) => sum + verdicts.length, 0);
   return [...tables, `${dryRun ? "Would forget" : "Forgot"} ${forgotten.length} of ${all} restore points`, ...warnings].join("\n");

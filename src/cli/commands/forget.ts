@@ -1,6 +1,6 @@
 import { mapConcurrently } from "../../lib/concurrency.ts";
-import { type Catalog, RepositoryError } from "../../repository/index.ts";
-import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
+import { type Domains, RepositoryError } from "../../repository/index.ts";
+import { type Context, type Outcome, type RepositoryFlags, withDomains } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { UsageError } from "../usage-error.ts";
 import { type KeepFlags, keptBy, planOf, rulesOf, textOf } from "./forget-plan.ts";
@@ -24,12 +24,13 @@ export async function forget(flags: ForgetFlags, context: Context): Promise<Outc
       hint: "Give --point, or at least one --keep-… rule of 1 or more: without a rule everything would go, so nothing does",
     });
   }
-  return await withRepository(flags, context, async (repository) => {
-    const plan = await planOf(repository, { rules, flags, signal: context.signal });
+  return await withDomains(flags, context, async (domains) => {
+    domains.requireWhole();
+    const plan = await planOf(domains, { rules, flags, signal: context.signal });
     const doomed = plan.machines.flatMap(({ verdicts }) =>
       verdicts.filter((verdict) => !keptBy(verdict)).map(({ point }) => point.record.id),
     );
-    const skipped = flags.dryRun === true ? [] : await forgetAll(repository.catalog, doomed, context.signal);
+    const skipped = flags.dryRun === true ? [] : await forgetAll(domains, doomed, context.signal);
     const forgotten = doomed.filter((id) => !skipped.some((one) => one.id === id));
     const warnings = [...plan.warnings, ...skipped.map(({ message }) => message)];
     return {
@@ -42,24 +43,25 @@ export async function forget(flags: ForgetFlags, context: Context): Promise<Outc
 
 /** All of them exist and none is held, or none is forgotten. */
 async function forgetNamed(ids: readonly string[], flags: ForgetFlags, context: Context): Promise<Outcome> {
-  return await withRepository(flags, context, async ({ catalog }) => {
-    for (const id of ids) await catalog.requireForgettable(id, context.signal);
+  return await withDomains(flags, context, async (domains) => {
+    domains.requireWhole();
+    for (const id of ids) await (await domains.holding(id, context.signal)).catalog.requireForgettable(id, context.signal);
     const dryRun = flags.dryRun === true;
-    if (!dryRun) for (const id of ids) await catalog.forget(id, context.signal);
+    if (!dryRun) for (const id of ids) await (await domains.holding(id, context.signal)).catalog.forget(id, context.signal);
     return { json: { dryRun, forgotten: ids }, text: `${dryRun ? "Would forget" : "Forgot"} ${ids.join(", ")}`, exitCode: ExitCode.ok };
   });
 }
 
 /** Those that somebody has come to hold since they were looked at are left, and said. */
 async function forgetAll(
-  catalog: Catalog,
+  domains: Domains,
   ids: readonly string[],
   signal: AbortSignal,
 ): Promise<{ readonly id: string; readonly message: string }[]> {
   const skipped: { id: string; message: string }[] = [];
   await mapConcurrently(ids, PARALLEL, async (id) => {
     try {
-      await catalog.forget(id, signal);
+      await (await domains.holding(id, signal)).catalog.forget(id, signal);
     } catch (thrown) {
       if (!(thrown instanceof RepositoryError) || thrown.code !== "point-held") throw thrown;
       skipped.push({ id, message: thrown.message });
@@ -68,9 +70,10 @@ async function forgetAll(
   return skipped;
 }
 
-function machineJson({ vm, verdicts }: Awaited<ReturnType<typeof planOf>>["machines"][number]): object {
+function machineJson({ vm, domain, verdicts }: Awaited<ReturnType<typeof planOf>>["machines"][number]): object {
   return {
     vm,
+    ...(domain === null ? {} : { domain }),
     points: verdicts.map((verdict) => ({
       id: verdict.point.record.id,
       time: verdict.point.record.time,

@@ -1,4 +1,5 @@
-import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
+import { type Context, type Outcome, type RepositoryFlags, withDomains } from "../context.ts";
+import { type Domains, type Repository, RepositoryError } from "../../repository/index.ts";
 import { ExitCode } from "../exit-codes.ts";
 
 export interface PointFlags extends RepositoryFlags {
@@ -7,9 +8,11 @@ export interface PointFlags extends RepositoryFlags {
 
 /** `thinstream point hold`: the points stay, whatever is forgotten and pruned. Each stands for itself: one that is unknown ends it, those before it are held. */
 export async function pointHold(flags: PointFlags, context: Context): Promise<Outcome> {
-  return await withRepository(flags, context, async ({ catalog }) => {
+  return await withDomains(flags, context, async (domains) => {
+    domains.requireWhole();
     const warnings: string[] = [];
     for (const id of flags.point) {
+      const { catalog } = await domains.holding(id, context.signal);
       const { forgotten } = await catalog.hold(id, context.signal);
       if (forgotten) warnings.push(`The restore point ${id} was forgotten before: it is kept now, but no list shows it`);
     }
@@ -19,15 +22,26 @@ export async function pointHold(flags: PointFlags, context: Context): Promise<Ou
 
 /** `thinstream point release`: takes the hold off again. Needs the right to delete in the store. */
 export async function pointRelease(flags: PointFlags, context: Context): Promise<Outcome> {
-  return await withRepository(flags, context, async ({ catalog }) => {
+  return await withDomains(flags, context, async (domains) => {
+    domains.requireWhole();
     const warnings: string[] = [];
     for (const id of flags.point) {
-      const { held, forgotten } = await catalog.release(id, context.signal);
+      const { held, forgotten } = await releaseOne(domains, id, context.signal);
       if (!held) warnings.push(`The restore point ${id} was not held`);
       if (forgotten) warnings.push(`The restore point ${id} is forgotten, and nothing keeps it any more`);
     }
     return outcome("released", flags.point, { said: `Released ${flags.point.join(", ")}`, warnings });
   });
+}
+
+/** A hold in a domain that was destroyed goes all the same: it keeps what nobody can read. */
+async function releaseOne(domains: Domains, id: string, signal: AbortSignal): ReturnType<Repository["catalog"]["release"]> {
+  const [any] = domains.opened;
+  const repository = await domains.holding(id, signal).catch((thrown: unknown) => {
+    if (any !== undefined && thrown instanceof RepositoryError && thrown.code === "domain-destroyed") return any;
+    throw thrown;
+  });
+  return await repository.catalog.release(id, signal);
 }
 
 function outcome(

@@ -1,6 +1,6 @@
 import { formatBytes } from "../../lib/bytes.ts";
 import type { PointRecord } from "../../repository/index.ts";
-import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
+import { type Context, type Outcome, type RepositoryFlags, withDomains } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { table } from "../table.ts";
 
@@ -10,12 +10,18 @@ export interface PointsFlags extends RepositoryFlags {
 
 /** `thinstream points`: what can be restored, oldest first. */
 export async function points(flags: PointsFlags, context: Context): Promise<Outcome> {
-  return await withRepository(flags, context, async ({ catalog }) => {
-    const listing = await catalog.list({ signal: context.signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) });
-    const warnings = listing.unreadable.map(({ id, error }) => `The restore point ${id} cannot be read: ${error.message}`);
-    const rows = listing.points.map((point) => [
+  return await withDomains(flags, context, async (domains) => {
+    const listing = await domains.list({ signal: context.signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) });
+    const warnings = [
+      ...listing.unreadable.map(({ id, error }) => `The restore point ${id} cannot be read: ${error.message}`),
+      ...domains.lost.map(({ id, error }) => `All points of the domain ${id} are unreadable: ${error.message}`),
+    ];
+    const listed = listing.points.toSorted((a, b) => (a.point.time === b.point.time ? 0 : a.point.time < b.point.time ? -1 : 1));
+    const inOrder = domains.opened.length === 1 ? listing.points : listed;
+    const rows = inOrder.map(({ point, domain }) => [
       point.id,
       point.vm.name,
+      ...(domains.several ? [domain.label] : []),
       point.time,
       point.level,
       point.consistency,
@@ -23,14 +29,22 @@ export async function points(flags: PointsFlags, context: Context): Promise<Outc
       formatBytes(point.disks.reduce((sum, { stats }) => sum + stats.uploadedBytes, 0)),
       listing.held.has(point.id) ? "held" : "",
     ]);
-    const shown =
-      rows.length === 0 ? "No restore points" : table(["POINT", "VM", "TIME", "LEVEL", "CONSISTENCY", "DISKS", "STORED", "HOLD"], rows);
+    const head = ["POINT", "VM", ...(domains.several ? ["DOMAIN"] : []), "TIME", "LEVEL", "CONSISTENCY", "DISKS", "STORED", "HOLD"];
+    const json = inOrder.map(({ point, domain }) => ({
+      ...summary(point, listing.held.has(point.id)),
+      ...(domains.several ? { domain: domain.label } : {}),
+    }));
+    const destroyed = domains.destroyed.map(({ name, time }) => ({ name, time }));
     return {
-      json: { points: listing.points.map((point) => summary(point, listing.held.has(point.id))), warnings },
-      text: [shown, ...warnings].join("\n"),
+      json: { points: json, warnings, ...(destroyed.length === 0 ? {} : { destroyed }) },
+      text: [rows.length === 0 ? "No restore points" : table(head, rows), ...destroyed.map(destroyedLine), ...warnings].join("\n"),
       exitCode: warnings.length === 0 ? ExitCode.ok : ExitCode.warnings,
     };
   });
+}
+
+function destroyedLine({ name, time }: { readonly name: string; readonly time: string }): string {
+  return `The domain ${name} was destroyed (${time}); its points are not listed, and nobody can read them`;
 }
 
 export interface ShowFlags extends RepositoryFlags {
@@ -39,7 +53,8 @@ export interface ShowFlags extends RepositoryFlags {
 
 /** `thinstream show`: everything one point says of itself. */
 export async function show(flags: ShowFlags, context: Context): Promise<Outcome> {
-  return await withRepository(flags, context, async ({ catalog }) => {
+  return await withDomains(flags, context, async (domains) => {
+    const { catalog } = await domains.holding(flags.point, context.signal);
     const point = await catalog.point(flags.point, context.signal);
     const held = await catalog.isHeld(flags.point, context.signal);
     const lines = [

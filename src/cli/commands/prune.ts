@@ -1,6 +1,6 @@
 import { formatBytes } from "../../lib/bytes.ts";
-import { prune as pruneRepository, type PruneProgress, type PruneReport } from "../../repository/index.ts";
-import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
+import { type DomainsPruneReport, pruneDomains, type PruneProgress } from "../../repository/index.ts";
+import { type Context, type Outcome, type RepositoryFlags, withDomains } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { ProgressDisplay } from "../progress.ts";
 
@@ -12,13 +12,14 @@ const STEPS = { list: "Listing", mark: "Looking at restore points", remove: "Rem
 
 /** `thinstream prune`: removes what no restore point refers to. Needs the right to delete in the store. */
 export async function prune(flags: PruneFlags, context: Context): Promise<Outcome> {
-  return await withRepository(flags, context, async (repository) => {
+  return await withDomains(flags, context, async (domains) => {
     const steps = new Steps();
     const { dryRun = false } = flags;
     const onProgress = (progress: PruneProgress): void => steps.update(progress);
-    const report = await pruneRepository(repository, { signal: context.signal, dryRun, onProgress }).finally(() => steps.end());
+    const report = await pruneDomains(domains, { signal: context.signal, dryRun, onProgress }).finally(() => steps.end());
+    const { destroyed, ...rest } = report;
     return {
-      json: { dryRun, ...report },
+      json: { dryRun, ...rest, ...(destroyed.length === 0 ? {} : { destroyed }) },
       text: textOf(report, dryRun),
       exitCode: report.unclear.length === 0 ? ExitCode.ok : ExitCode.failed,
     };
@@ -45,7 +46,13 @@ class Steps {
   }
 }
 
-function textOf({ points, packs, removed, waiting, unclear }: PruneReport, dryRun: boolean): string {
+const WAITS = {
+  young: "may belong to a backup under way",
+  marked: "were found unneeded, and have to be so again",
+  destroyed: "are of a domain that was destroyed",
+} as const;
+
+function textOf({ points, packs, removed, waiting, unclear, destroyed }: DomainsPruneReport, dryRun: boolean): string {
   const extra = [
     ...(points.forgotten > 0 ? [`${points.forgotten} of them forgotten less than 30 hours ago`] : []),
     ...(points.held > 0 ? [`${points.held} forgotten but held`] : []),
@@ -54,9 +61,13 @@ function textOf({ points, packs, removed, waiting, unclear }: PruneReport, dryRu
     `${points.counted} restore points count${extra.length === 0 ? "" : `, ${extra.join(", ")}`}; ${packs.stored} packs, ${formatBytes(packs.bytes)}, are stored`,
     `${dryRun ? "Would remove" : "Removed"} ${removed.points.length} forgotten restore points and ${removed.packs} packs, ${formatBytes(removed.bytes)}`,
     ...waiting.map(({ packs: count, bytes, why, until }) => {
-      const reason = why === "young" ? "may belong to a backup under way" : "were found unneeded, and have to be so again";
-      return `${count} packs, ${formatBytes(bytes)}, ${reason}: a prune after ${until.toISOString().slice(0, 16)}Z may remove them`;
+      return `${count} packs, ${formatBytes(bytes)}, ${WAITS[why]}: a prune after ${until.toISOString().slice(0, 16)}Z may remove them`;
     }),
+    ...destroyed.flatMap(({ domain, held }) =>
+      held.length === 0
+        ? []
+        : [`Nothing of the destroyed domain ${domain} goes while points of it are held: ${held.slice(0, 5).join(", ")}`],
+    ),
   ];
   if (unclear.length === 0) return lines.join("\n");
   return [

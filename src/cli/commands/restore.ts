@@ -1,7 +1,7 @@
 import { rfc3339 } from "../../api/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
-import type { PointRecord, Repository } from "../../repository/index.ts";
-import { RepositoryError } from "../../repository/index.ts";
+import type { DomainPoint, PointRecord } from "../../repository/index.ts";
+import { type Domains, RepositoryError } from "../../repository/index.ts";
 import {
   type DefinedDomain,
   defineRestored,
@@ -10,7 +10,7 @@ import {
   type RestoredDisk,
   runRestore,
 } from "../../restore/index.ts";
-import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
+import { type Context, type Outcome, type RepositoryFlags, withDomains } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { ProgressDisplay } from "../progress.ts";
 import { table } from "../table.ts";
@@ -34,8 +34,8 @@ export interface RestoreFlags extends RepositoryFlags {
 export async function restore(flags: RestoreFlags, context: Context): Promise<Outcome> {
   const targets = parseTargets(flags.target ?? []);
   requireSense(flags, targets);
-  return await withRepository(flags, context, async (repository) => {
-    const point = await findPoint(repository, flags, context.signal);
+  return await withDomains(flags, context, async (domains) => {
+    const { point, domain: repository } = await findPoint(domains, flags, context.signal);
     const copy = { repository, point, uri: flags.connect ?? "", name: flags.name ?? null, signal: context.signal };
     if (flags.define === true) await requireDefinable(copy);
     const display = new ProgressDisplay(`Restoring ${point.vm.name}`);
@@ -82,18 +82,24 @@ function outcome(point: PointRecord, disks: readonly RestoredDisk[], domain: Def
   };
 }
 
-async function findPoint(repository: Repository, flags: RestoreFlags, signal: AbortSignal): Promise<PointRecord> {
+async function findPoint(domains: Domains, flags: RestoreFlags, signal: AbortSignal): Promise<DomainPoint> {
   if (flags.point !== "latest") {
-    const point = await repository.catalog.point(flags.point, signal);
+    const domain = await domains.holding(flags.point, signal);
+    const point = await domain.catalog.point(flags.point, signal);
     if (flags.vm !== undefined && flags.vm !== point.vm.name)
       throw new UsageError(`The restore point ${point.id} is of ${point.vm.name}, not of ${flags.vm}`);
-    return point;
+    return { point, domain };
   }
-  const { points } = await repository.catalog.list({ signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) });
-  const vms = [...new Set(points.map(({ vm }) => vm.name))];
+  const { points } = await domains.list({ signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) });
+  const vms = [...new Set(points.map(({ point }) => point.vm.name))];
   if (vms.length > 1)
     throw new UsageError(`The repository has points of ${vms.length} machines`, {
       hint: `Say which with --vm: ${vms.slice(0, 10).join(", ")}`,
+    });
+  const names = [...new Set(points.map(({ domain }) => domain.label))];
+  if (names.length > 1)
+    throw new UsageError(`There are machines of that name in ${names.length} domains`, {
+      hint: `Say which with --key-domain: ${names.slice(0, 10).join(", ")}`,
     });
   const latest = points.at(-1);
   if (latest === undefined)

@@ -69,7 +69,8 @@ function* missingOf(domain: string, { packs }: Reached, { old, young }: StoredPa
   }
 }
 
-function detectable(read: number, all: number): number {
+/** The share of damaged packs that so many read ones would have shown with some certainty; 0 where all are read. */
+export function detectable(read: number, all: number): number {
   return read === all ? 0 : Math.min(1, CONFIDENCE / read);
 }
 

@@ -26,6 +26,36 @@ export function parseKeyFile(content: string): Buffer {
   return key;
 }
 
+/** What the file with the key of one domain holds, FORMAT.md §4.3. */
+export interface DomainKeyFile {
+  /** 16 bytes */
+  readonly repositoryId: Buffer;
+  /** 8 hex digits */
+  readonly domain: string;
+  /** 32 bytes */
+  readonly key: Buffer;
+}
+
+const domainPattern = /^(thinstream-domain-key-1 ([0-9a-f]{32}) ([0-9a-f]{8}) ([0-9a-f]{64})) ([0-9a-f]{8})\r?\n?$/;
+
+/** The line that the file with a domain's key holds, with its line end. */
+export function formatDomainKeyFile({ repositoryId, domain, key }: DomainKeyFile): string {
+  const line = `thinstream-domain-key-1 ${repositoryId.toString("hex")} ${domain} ${key.toString("hex")}`;
+  return `${line} ${checkDigits(Buffer.from(line))}\n`;
+}
+
+/** Undoes `formatDomainKeyFile`; null for a file that begins otherwise. */
+export function parseDomainKeyFile(content: string): DomainKeyFile | null {
+  if (!content.startsWith("thinstream-domain-key-")) return null;
+  const [, line = "", repository = "", domain = "", key = "", digits] = domainPattern.exec(content) ?? [];
+  if (line === "" || checkDigits(Buffer.from(line)) !== digits) {
+    throw new FormatError("invalid", "The file with the key of a domain has a typing error, or is of a later version", {
+      hint: "Compare it with another copy, or have it made again with `thinstream key export-domain`",
+    });
+  }
+  return { repositoryId: Buffer.from(repository, "hex"), domain, key: Buffer.from(key, "hex") };
+}
+
 function checkDigits(key: Uint8Array): string {
   return createHash("sha256").update(key).digest("hex").slice(0, 8);
 }

@@ -1,4 +1,5 @@
 import { FormatError } from "../format/errors.ts";
+import type { DomainKeyFile } from "../format/key-file.ts";
 
 const MAX_PASSPHRASE = 1024;
 const SHORTEST_NEW = 8;
@@ -32,8 +33,20 @@ export class Passphrase {
   }
 }
 
-/** What opens a repository: the 32 bytes of a key file (the repository key's or a slot's), a passphrase, a key service; null for one without encryption. */
-export type Credential = Uint8Array | Passphrase | KeyWrap | null;
+/** The key of one domain, for whom its points alone are to be read (FORMAT.md §4.3). */
+export class DomainCredential {
+  readonly key: DomainKeyFile;
+
+  constructor(key: DomainKeyFile) {
+    this.key = key;
+  }
+}
 
 /** What a slot can be made for. */
-export type SlotCredential = Exclude<Credential, null>;
+export type SlotCredential = Uint8Array | Passphrase | KeyWrap;
+
+/**
+ * What opens a repository: the 32 bytes of a key file (the repository key's or a slot's), a passphrase, a key service; of one domain alone its own key;
+ * null for one without encryption.
+ */
+export type Credential = SlotCredential | DomainCredential | null;

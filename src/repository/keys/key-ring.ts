@@ -1,4 +1,6 @@
 import type { ObjectStore } from "../../objectstore/index.ts";
+import { destroyDomain, type DestroyedDomain } from "../domains/destroy.ts";
+import { type DomainView, exportDomain, listDomains } from "../domains/views.ts";
 import { RepositoryError } from "../errors.ts";
 import { keyIdOf } from "../format/keys.ts";
 import { isGenuine, type Slot } from "../format/slot.ts";
@@ -128,6 +130,21 @@ export class KeyRing {
   /** Does what an earlier rotation has left undone. */
   async endRotation(): Promise<Replaced> {
     return await endRotation(this.#key, this.#access);
+  }
+
+  /** Every domain there is or was. */
+  async domains(): Promise<DomainView[]> {
+    return await listDomains(this.#key, this.#access);
+  }
+
+  /** Makes all that is in a domain unreadable, and nothing else (FORMAT.md §4.3). Rejects `domain-unknown`, `point-held`. */
+  async destroyDomain(name: string): Promise<DestroyedDomain> {
+    return await destroyDomain(name, this.#key, this.#access);
+  }
+
+  /** The text of a key file that opens one domain. Rejects `domain-unknown`. */
+  async exportDomain(name: string): Promise<string> {
+    return await exportDomain(name, this.#key, this.#access);
   }
 
   /** Overwrites the key. */

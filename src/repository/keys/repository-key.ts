@@ -6,7 +6,7 @@ import { damaged, FormatError } from "../format/errors.ts";
 import { keyIdOf, NO_KEY } from "../format/keys.ts";
 import { openRotation, type Rotation } from "../format/rotation.ts";
 import { tampered } from "../format/sealed-json.ts";
-import type { Credential } from "./credential.ts";
+import { type Credential, DomainCredential } from "./credential.ts";
 import { readRotation, readRotations, type RotationHistory } from "./rotation-store.ts";
 import { unlock } from "./unlock.ts";
 
@@ -41,6 +41,15 @@ export class RepositoryKey {
   /** Finds it for a credential. Rejects with a `FormatError`; `wrong-key` also for a key that was replaced. */
   static async find(claim: ConfigClaim, credential: Credential, places: KeyPlaces): Promise<RepositoryKey> {
     requireKeyGiven(claim, credential !== null);
+    if (credential instanceof DomainCredential) {
+      throw new FormatError(
+        "wrong-key",
+        "This is the key of one domain: it lists, restores and checks that domain's points, and does nothing else",
+        {
+          hint: "Give the repository's own key file, or a passphrase",
+        },
+      );
+    }
     if (credential === null) {
       const none = { newest: null, earlier: [] };
       const config = proveConfig(claim, NO_KEY);

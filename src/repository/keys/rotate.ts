@@ -1,11 +1,12 @@
 import { errorText } from "../../lib/errors.ts";
 import { type ObjectStore, StoreError } from "../../objectstore/index.ts";
 import { openDomainKey, sealDomainKey } from "../domain-key.ts";
+import { readTombstone } from "../domains/tombstone.ts";
 import { RepositoryError } from "../errors.ts";
 import { FormatError } from "../format/errors.ts";
 import { keyIdOf } from "../format/keys.ts";
 import { decodeRotation, encodeRotation } from "../format/rotation.ts";
-import { KEYS, rotationAt, slotAt } from "../layout.ts";
+import { KEYS, parseDomainKey, rotationAt, slotAt } from "../layout.ts";
 import { readConfig } from "../read-config.ts";
 import { tryGet } from "../try-get.ts";
 import type { KeyWrap, Passphrase } from "./credential.ts";
@@ -148,17 +149,31 @@ async function sealAnew(key: RepositoryKey, places: Places): Promise<number> {
   const { store } = places;
   let count = 0;
   for await (const { key: at } of store.list(KEYS, places)) {
+    // What is to be destroyed is not sealed once more.
+    if (await isToBeDestroyed(at, key, places)) continue;
     const { domainKey, current } = await openDomainKey(await store.get(at, { ...places, maxBytes: MAX_KEY_DOCUMENT }), at, key);
     try {
       if (current) continue;
       const sealed = sealDomainKey(domainKey, at, key);
       await putProved(at, sealed, places);
       count++;
+      // Whoever destroyed it meanwhile has written that down before the key went, and it may be back now.
+      if (await isToBeDestroyed(at, key, places)) await store.delete(at, places);
     } finally {
       domainKey.fill(0);
     }
   }
   return count;
+}
+
+async function isToBeDestroyed(at: string, key: RepositoryKey, places: Places): Promise<boolean> {
+  const domain = parseDomainKey(at);
+  return domain !== null && (await readTombstone(domain, key, places).catch(unlessForged)) !== null;
+}
+
+function unlessForged(thrown: unknown): null {
+  if (thrown instanceof FormatError) return null;
+  throw thrown;
 }
 
 /** The key is lost with its only copy: nothing goes on before it was read back. */

@@ -24,7 +24,7 @@ export interface PruneProgress {
 export interface WaitingPacks {
   readonly packs: number;
   readonly bytes: number;
-  readonly why: "young" | "marked";
+  readonly why: "young" | "marked" | "destroyed";
   /** the first time at which a prune may remove them */
   readonly until: Date;
 }

@@ -22,7 +22,7 @@ export async function prune(repository: Repository, options: PruneOptions): Prom
   return reportOf(plan);
 }
 
-function reportOf({ at, roots, stored, reached, removable, waiting, unclear }: Plan): PruneReport {
+export function reportOf({ at, roots, stored, reached, removable, waiting, unclear }: Plan): PruneReport {
   return {
     at,
     points: { counted: reached.points, forgotten: roots.forgotten, held: roots.held },

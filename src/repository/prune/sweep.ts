@@ -79,7 +79,7 @@ export class Sweep {
 }
 
 /** A refusal is no failure of the store: other credentials are needed, or time. */
-function explain(thrown: unknown): never {
+export function explain(thrown: unknown): never {
   if (!(thrown instanceof StoreError) || thrown.code !== "access-denied") throw thrown;
   throw new StoreError("access-denied", thrown.message, {
     cause: thrown,

@@ -31,31 +31,43 @@ export interface Roots {
 export async function findRoots({ store, catalog }: Repository, at: Date, signal: AbortSignal): Promise<Roots> {
   // The heads first: what is committed meanwhile is then in the list and not in them.
   const heads = await catalog.heads(signal);
-  const marked = new Map<string, number>();
-  for await (const { key, modified } of store.list(FORGOTTEN, { signal })) marked.set(key.slice(FORGOTTEN.length), modified.getTime());
+  const forgotten = await placesBelow(FORGOTTEN, { store, catalog }, signal);
+  const marked = new Map(forgotten.map(({ suffix, since }) => [suffix, since]));
   const held = await new Holds(store).list({ signal });
   const known = new Known(heads, marked.keys());
   const machines = new Map<string, PlacedPoint[]>();
   const gone: PlacedPoint[] = [];
   const counts = { forgotten: 0, held: 0 };
-  for await (const { key } of store.list(POINTS, { signal })) {
-    const place = parsePointKey(key);
-    if (place === null) continue;
-    known.add(place);
-    const point = { id: pointId(place.vmId, place.seq), ...place };
-    const since = marked.get(key.slice(POINTS.length));
+  for (const { suffix, vmId, seq } of await placesBelow(POINTS, { store, catalog }, signal)) {
+    const point = { id: pointId(vmId, seq), vmId, seq };
+    known.add(point);
+    const since = marked.get(suffix);
     const isHeld = held.has(point.id);
     if (since !== undefined && !isHeld && !isRoot(since, at.getTime())) {
       gone.push(point);
       continue;
     }
     if (since !== undefined) counts[isHeld ? "held" : "forgotten"] += 1;
-    const others = machines.get(place.vmId);
-    if (others === undefined) machines.set(place.vmId, [point]);
+    const others = machines.get(vmId);
+    if (others === undefined) machines.set(vmId, [point]);
     else others.push(point);
   }
   const ordered = [...machines.values()].map((points) => points.toSorted((a, b) => a.seq - b.seq));
   return { machines: ordered, gone, ...counts, missing: known.missing() };
+}
+
+/** Where points of this domain's machines lie, or what stands for them. */
+async function placesBelow(
+  prefix: string,
+  { store, catalog }: Pick<Repository, "store" | "catalog">,
+  signal: AbortSignal,
+): Promise<readonly { readonly suffix: string; readonly vmId: string; readonly seq: number; readonly since: number }[]> {
+  const places: { suffix: string; vmId: string; seq: number; since: number }[] = [];
+  for await (const { key, modified } of store.list(prefix, { signal })) {
+    const place = parsePointKey(key);
+    if (place !== null) places.push({ suffix: key.slice(prefix.length), ...place, since: modified.getTime() });
+  }
+  return await catalog.mine(places, ({ vmId }) => vmId, signal);
 }
 
 /** Numbers that were given to points: none is left out, and none goes before it was forgotten. */

@@ -241,6 +241,7 @@ export class BackupSession {
     };
     await catalog.commit(lineage.vmId, point, signal);
     await this.#requireInTime(point);
+    await this.#requireDomain(point);
     return point;
   }
 
@@ -258,6 +259,17 @@ export class BackupSession {
         hint: "This machine may have slept meanwhile; run the backup again",
       },
     );
+  }
+
+  /** Who destroys a domain writes down its machines: a point that may have come after is taken back, so that it is not taken for a lost one. */
+  async #requireDomain(point: PointRecord): Promise<void> {
+    const { signal } = this.#options;
+    try {
+      await this.#repository.requireWhole(signal);
+    } catch (thrown) {
+      if (thrown instanceof RepositoryError && thrown.code === "domain-destroyed") await this.#repository.catalog.forget(point.id, signal);
+      throw thrown;
+    }
   }
 
   /** Ends the threads, and after a failure what is still on its way to the store: nothing goes on behind the caller's back. */

@@ -1,0 +1,54 @@
+import type { Domains } from "../domains/domains.ts";
+import { PackNumbers } from "../format/pack-numbers.ts";
+import { type Plan, Pruning, type PruneOptions } from "./plan.ts";
+import { type PruneReport, reportOf } from "./prune.ts";
+import { clearDestroyed, type Cleared } from "./destroyed.ts";
+import { Sweep } from "./sweep.ts";
+
+/** A prune of all domains, and what it says of those that were destroyed. */
+export interface DomainsPruneReport extends PruneReport {
+  readonly destroyed: readonly Cleared[];
+}
+
+/** Prunes every domain. While of one point it cannot be told what it refers to, nothing is given up in any: it may be any domain's. */
+export async function pruneDomains(domains: Domains, options: PruneOptions): Promise<DomainsPruneReport> {
+  domains.requireWhole();
+  const at = await domains.store.now(options);
+  const plans: Plan[] = [];
+  for (const domain of domains.opened) plans.push(await new Pruning(domain, options).plan());
+  const unclear = [...new Map(plans.flatMap((plan) => plan.unclear).map((one) => [one.id, one])).values()];
+  const decided = plans.map((plan) => (unclear.length === 0 ? plan : { ...plan, unclear, removable: new PackNumbers() }));
+  if (options.dryRun !== true)
+    for (const [i, plan] of decided.entries()) {
+      const domain = domains.opened[i];
+      if (domain !== undefined) await new Sweep(domain, options).carryOut(plan);
+    }
+  const destroyed: Cleared[] = [];
+  for (const tombstone of domains.destroyed) destroyed.push(await clearDestroyed(domains.store, tombstone, options));
+  return { ...sumUp(decided.map(reportOf), destroyed, at), unclear, destroyed };
+}
+
+function sumUp(reports: readonly PruneReport[], destroyed: readonly Cleared[], at: Date): PruneReport {
+  const all = [...reports.map(({ removed }) => removed), ...destroyed.map(({ removed }) => removed)];
+  const total = (of: (report: PruneReport) => number): number => reports.reduce((sum, report) => sum + of(report), 0);
+  const [first] = reports;
+  return {
+    at: first?.at ?? at,
+    points: {
+      counted: total(({ points }) => points.counted),
+      forgotten: total(({ points }) => points.forgotten),
+      held: total(({ points }) => points.held),
+    },
+    packs: {
+      stored: total(({ packs }) => packs.stored) + destroyed.reduce((sum, { packs }) => sum + packs.stored, 0),
+      bytes: total(({ packs }) => packs.bytes) + destroyed.reduce((sum, { packs }) => sum + packs.bytes, 0),
+    },
+    removed: {
+      points: [...new Set(all.flatMap(({ points }) => points))],
+      packs: all.reduce((sum, { packs }) => sum + packs, 0),
+      bytes: all.reduce((sum, { bytes }) => sum + bytes, 0),
+    },
+    waiting: [...reports, ...destroyed].flatMap(({ waiting }) => waiting),
+    unclear: [],
+  };
+}
