@@ -52,6 +52,8 @@ const imageSource = record({
 
 const backup = record({
   type: Type.Literal("backup"),
+  /** name of the part of the repository, with a key of its own, that it goes into; null: the one that every repository has */
+  domain: orNull(Type.String({ pattern: "^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$" })),
   vm: record({ name: Type.String({ minLength: 1, maxLength: 512 }), uid: orNull(name) }),
   level: words("auto", "full", "incremental", "differential", "copy"),
   excludeDisks: diskNames,

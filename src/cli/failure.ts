@@ -65,7 +65,7 @@ const ofRepository: Readonly<Record<RepositoryErrorCode, FailureReason>> = {
   damaged: "Internal",
   "point-damaged": "PointDamaged",
   "domain-unknown": "PointNotFound",
-  "domain-destroyed": "RepositoryRefused",
+  "domain-destroyed": "PointNotFound",
   "rotation-lost": "Internal",
   "rotation-unknown": "Internal",
   "rotation-unfinished": "Internal",

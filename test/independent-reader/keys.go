@@ -269,6 +269,32 @@ func readKeyFile(path string) ([]byte, error) {
 	return key, nil
 }
 
+// openOne opens one domain by a key file of its own (§4.3); false where that is not what was given.
+func (r *Repository) openOne(c config, with Credential) (bool, error) {
+	if with.keyFile == "" {
+		return false, nil
+	}
+	line, err := os.ReadFile(with.keyFile)
+	words := strings.Fields(string(line))
+	if err != nil || len(words) != 5 || words[0] != "thinstream-domain-key-1" {
+		return false, err
+	}
+	sum := sha256.Sum256([]byte(strings.Join(words[:4], " ")))
+	key, err := hex.DecodeString(words[3])
+	if err != nil || len(key) != 32 || words[4] != hex.EncodeToString(sum[:4]) {
+		return false, fmt.Errorf("%s is mistyped: its checksum is wrong", with.keyFile)
+	}
+	if words[1] != hex.EncodeToString(r.id) || c.Encryption.Mode != "aes-256-gcm" {
+		return false, fmt.Errorf("%s is the key of a domain of another repository", with.keyFile)
+	}
+	r.encrypted = true
+	r.domains = []*Domain{r.domain(words[2], key)}
+	if _, err := r.openDocument("domains/"+words[2], 9, r.domains[0].document); err != nil {
+		return false, fmt.Errorf("%s is not the key of the domain, or that was destroyed: %w", with.keyFile, err)
+	}
+	return true, nil
+}
+
 func stretch(secret, salt []byte, length int) []byte {
 	key, err := pbkdf2.Key(sha256.New, string(secret), salt, 1, length)
 	if err != nil {

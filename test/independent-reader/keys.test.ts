@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 
@@ -46,6 +46,39 @@ describe.skipIf(skipWithout("reader"))("keys, read by FORMAT.md alone", () => {
     expect((await reader.disk(point, "vda")).equals(disk.bytes)).toBe(true);
   const spoil = (at: string, change: (bytes: Buffer) => Buffer): void =>
     writeFileSync(join(repo, at), change(readFileSync(join(repo, at))));
+
+  test("several domains: each point by the key that opens it, none of a destroyed one; a tenant's key opens its own and no other", async () => {
+    const golden = join(import.meta.dirname, "../repository/golden");
+    const expected = JSON.parse(readFileSync(join(golden, "v1-domains.json"), "utf8")) as { id: string; domain: string; disk: string }[];
+    const path = join(dir, "root.key");
+    writeFileSync(path, formatKeyFile(KEY), { mode: 0o600 });
+    const whole = new IndependentReader(join(golden, "v1-domains"), path);
+    const tenant = new IndependentReader(join(golden, "v1-domains"), join(golden, "v1-domains.key"));
+    expect((await whole.points()).map(({ id }) => id).toSorted()).toEqual(expected.map(({ id }) => id).toSorted());
+    expect((await tenant.points()).map(({ id }) => id)).toEqual(expected.filter(({ domain }) => domain === "blue").map(({ id }) => id));
+    for (const { id, domain, disk: wanted } of expected) {
+      expect(
+        createHash("sha256")
+          .update(await whole.disk(id, "vda"))
+          .digest("hex"),
+        id,
+      ).toBe(wanted);
+      const read = tenant.disk(id, "vda");
+      if (domain === "blue")
+        expect(
+          createHash("sha256")
+            .update(await read)
+            .digest("hex"),
+          id,
+        ).toBe(wanted);
+      else await expect(read).rejects.toThrow("reader:");
+    }
+    expect((await whole.check()).packs).toBe(8);
+    expect((await tenant.check()).packs).toBe(4);
+    const gone = readdirSync(join(golden, "v1-domains/points")).find((vm) => !expected.some(({ id }) => id.startsWith(vm)));
+    await expect(whole.disk(`${gone}-1`, "vda")).rejects.toThrow('the domain "gone", which was destroyed');
+    await expect(new IndependentReader(repo, join(golden, "v1-domains.key")).points()).rejects.toThrow("another repository");
+  });
 
   test(
     "a passphrase and another key file open the repository; wrong, damaged and changed are told apart",

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -20,6 +21,8 @@ type Repository struct {
 	id        []byte
 	encrypted bool
 	domains   []*Domain
+	destroyed map[string]string // names of domains that are no more, by the ids of their machines (§4.3)
+	partial   bool              // opened by the key of one domain: other machines are none of our business
 }
 
 // Domain is what a domain key opens (§4).
@@ -78,6 +81,9 @@ func Open(dir string, with Credential) (*Repository, error) {
 	if r.id, err = hex.DecodeString(c.ID); err != nil || len(r.id) != 16 {
 		return nil, fmt.Errorf("config is damaged: the id %q", c.ID)
 	}
+	if r.partial, err = r.openOne(c, with); err != nil || r.partial {
+		return r, err
+	}
 	keys, err := r.repositoryKeys(c, with)
 	if err != nil {
 		return nil, err
@@ -116,6 +122,9 @@ func (r *Repository) openDomains(keys [][]byte) error {
 	if err != nil {
 		return err
 	}
+	if err := r.readTombstones(names, keys); err != nil {
+		return err
+	}
 	for _, name := range names {
 		wrapped, err := r.openDomainKey("keys/"+name, keys)
 		if err != nil {
@@ -126,12 +135,43 @@ func (r *Repository) openDomains(keys [][]byte) error {
 	return nil
 }
 
-func (r *Repository) openDomainKey(at string, keys [][]byte) (wrapped []byte, err error) {
+// readTombstones finds out whose machines nobody can read any more: those of domains that have a tombstone and no key.
+func (r *Repository) readTombstones(domains []string, keys [][]byte) error {
+	names, err := r.list("destroyed")
+	if err != nil {
+		return err
+	}
+	r.destroyed = map[string]string{}
+	for _, name := range names {
+		text, err := r.openUnder(keys, "destroyed/"+name, 10)
+		if err != nil || slices.Contains(domains, name) {
+			continue // who has not the repository's key destroys nothing; and a domain is whole as long as its key is there
+		}
+		var tombstone struct {
+			Name     string   `json:"name"`
+			Machines []string `json:"machines"`
+		}
+		if err := json.Unmarshal(text, &tombstone); err != nil {
+			return fmt.Errorf("destroyed/%s is damaged: %w", name, err)
+		}
+		for _, machine := range tombstone.Machines {
+			r.destroyed[machine] = tombstone.Name
+		}
+	}
+	return nil
+}
+
+func (r *Repository) openUnder(keys [][]byte, at string, kind byte) (text []byte, err error) {
 	for _, key := range keys {
-		if wrapped, err = r.openDocument(at, 1, derive(key, r.id, "thinstream/1/document")); err == nil {
+		if text, err = r.openDocument(at, kind, derive(key, r.id, "thinstream/1/document")); err == nil {
 			break
 		}
 	}
+	return text, err
+}
+
+func (r *Repository) openDomainKey(at string, keys [][]byte) (wrapped []byte, err error) {
+	wrapped, err = r.openUnder(keys, at, 1)
 	if err == nil && len(wrapped) != 32 {
 		err = fmt.Errorf("%s is damaged: %d bytes of key", at, len(wrapped))
 	}
@@ -194,6 +234,9 @@ func (r *Repository) Point(id string) (*Point, error) {
 		return nil, fmt.Errorf("%q is no point's id", id)
 	}
 	at := fmt.Sprintf("points/%s/%010s", parts[1], parts[2])
+	if name, is := r.destroyed[parts[1]]; is {
+		return nil, fmt.Errorf("%s is of the domain %q, which was destroyed", at, name)
+	}
 	failed := fmt.Errorf("%s: there is no domain key", at)
 	for _, domain := range r.domains {
 		text, err := r.openDocument(at, 2, domain.document)
@@ -221,6 +264,9 @@ func (r *Repository) Points() ([]string, error) {
 	}
 	var ids []string
 	for _, machine := range machines {
+		if _, is := r.destroyed[machine]; is || (r.partial && !r.owns(machine)) {
+			continue
+		}
 		forgotten, err := r.list("forgotten/" + machine)
 		if err != nil {
 			return nil, err
@@ -237,4 +283,16 @@ func (r *Repository) Points() ([]string, error) {
 		}
 	}
 	return ids, nil
+}
+
+// owns says whether the one domain that was opened is this machine's: its key opens the head, or a point.
+func (r *Repository) owns(machine string) bool {
+	if _, err := r.openDocument("heads/"+machine, 3, r.domains[0].document); err == nil {
+		return true
+	}
+	points, _ := r.list("points/" + machine)
+	return slices.ContainsFunc(points, func(seq string) bool {
+		_, err := r.openDocument("points/"+machine+"/"+seq, 2, r.domains[0].document)
+		return err == nil
+	})
 }

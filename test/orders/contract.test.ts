@@ -70,7 +70,7 @@ describe("a work order", () => {
   test("any field that goes, changes its type or is added is found, and nothing but a ContractError comes out", () => {
     // These may be null, or are maps and lists that may be empty.
     const free =
-      /^(?:repository\.keyFile|work\.(?:vm\.uid|disks|excludeDisks|captures|source\.(?:diskNames|instanceUid))(?:\..*)?|.*\.format)$/;
+      /^(?:repository\.keyFile|work\.(?:domain|vm\.uid|disks|excludeDisks|captures|source\.(?:diskNames|instanceUid))(?:\..*)?|.*\.format)$/;
     fc.assert(
       fc.property(anyWork, fc.nat(), fc.constantFrom("remove", "retype", "add"), (work, pick, how) => {
         const order = orderOf(work);

@@ -4,6 +4,7 @@ import { SealingKey } from "../../src/lib/sealed-message.ts";
 
 export const backupWork: Extract<Work, { type: "backup" }> = {
   type: "backup",
+  domain: "team-a",
   vm: { name: "team-a/web", uid: "5f0c2f52-3c53-4f3c-8f5e-2f3d0e1d8a10" },
   level: "auto",
   excludeDisks: ["scratch"],

@@ -19,6 +19,7 @@ export function backupOf(
   const { lab, scratch } = vm.world;
   return {
     type: "backup",
+    domain: null,
     vm: { name: `team-a/${vm.name}`, uid: vm.domain.uuid },
     level: "auto",
     excludeDisks: [],

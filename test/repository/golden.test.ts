@@ -4,7 +4,16 @@ import { join, relative } from "node:path";
 import { expect, test } from "vitest";
 
 import { MemoryObjectStore } from "../../src/objectstore/memory/index.ts";
-import { checkRepository, Passphrase, readCapture, Repository } from "../../src/repository/index.ts";
+import {
+  checkDomains,
+  checkRepository,
+  DomainCredential,
+  Domains,
+  parseDomainKeyFile,
+  Passphrase,
+  readCapture,
+  Repository,
+} from "../../src/repository/index.ts";
 import { GOLDEN_FILE, GOLDEN_NEW, GOLDEN_WORDS, KEY, restore, take } from "./harness.ts";
 import { MemoryDisk } from "./memory-disk.ts";
 
@@ -61,8 +70,32 @@ test("v1-rotated, whose key was replaced by the first version that does so, open
   expect(await take(await Repository.open({ store, key: GOLDEN_FILE }), [new MemoryDisk("vda", 65_536)])).toMatchObject({ seq: 3 });
 });
 
+test("v1-domains, made by the first version with several, opens whole and in part; what was destroyed stays destroyed", async () => {
+  const store = await load("v1-domains");
+  const expected = JSON.parse(readFileSync(join(root, "v1-domains.json"), "utf8")) as readonly (Expected & { readonly domain: string })[];
+  const file = parseDomainKeyFile(readFileSync(join(root, "v1-domains.key"), "utf8"));
+  if (file === null) throw new Error("v1-domains.key is no domain's key");
+  for (const key of [KEY, new DomainCredential(file)]) {
+    const domains = await Domains.open({ store, key });
+    const wanted = key === KEY ? expected : expected.filter(({ domain }) => domain === "blue");
+    const { points, unreadable } = await domains.list();
+    expect(points.map(({ point, domain }) => `${point.id} ${domain.label}`).toSorted()).toEqual(
+      wanted.map(({ id, domain }) => `${id} ${domain}`).toSorted(),
+    );
+    expect(unreadable).toEqual([]);
+    for (const { point, domain } of points)
+      expect(sha256(await restore(domain, point, "vda")), point.id).toBe(wanted.find(({ id }) => id === point.id)?.disk);
+    const report = await checkDomains(domains, { signal: new AbortController().signal, level: "read", sample: 0 });
+    expect(report).toMatchObject({ findings: [], destroyed: key === KEY ? [{ name: "gone", points: 2 }] : [] });
+  }
+  await expect(Repository.open({ store, key: KEY, domain: "gone" })).rejects.toMatchObject({ code: "domain-destroyed" });
+  expect(
+    await take(await Repository.open({ store, key: KEY, domain: "blue" }), [new MemoryDisk("vda", 65_536)], { vm: "web" }),
+  ).toMatchObject({ seq: 3 });
+});
+
 test("the golden repositories stay small", () => {
   const files = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   expect(files.length).toBeGreaterThan(10);
-  expect(files.reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0)).toBeLessThan(200 * 1024);
+  expect(files.reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0)).toBeLessThan(256 * 1024);
 });

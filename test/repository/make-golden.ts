@@ -62,6 +62,29 @@ async function makeRotated(name: string): Promise<void> {
   await save(name, store, expected);
 }
 
+/** Two domains with a machine of one name and content in each, a third that was destroyed; the key of one domain beside it. */
+async function makeDomains(name: string): Promise<void> {
+  const store = new MemoryObjectStore();
+  await newRepository(store);
+  const expected: unknown[] = [];
+  for (const domain of ["default", "blue", "gone"]) {
+    const disk = new MemoryDisk("vda", MiB);
+    disk.write(8192, noise("domains", 1500));
+    const repository = await Repository.open({ store, key: KEY, domain });
+    for (const round of ["one", "two"]) {
+      disk.write(disk.size - 512, noise(`${domain} ${round}`, 512));
+      const point = await take(repository, [disk], { vm: "web" });
+      disk.checkpoint();
+      if (domain !== "gone") expected.push({ id: point.id, domain, disk: sha256(disk.bytes) });
+    }
+  }
+  await withRing({ store, key: KEY }, async (ring) => {
+    await writeFile(join(root, `${name}.key`), await ring.exportDomain("blue"));
+    await ring.destroyDomain("gone");
+  });
+  await save(name, store, expected);
+}
+
 async function save(name: string, store: MemoryObjectStore, expected: readonly unknown[]): Promise<void> {
   for await (const { key: at } of store.list("")) {
     const path = join(root, name, at);
@@ -75,5 +98,6 @@ const makers: Readonly<Record<string, (name: string) => Promise<void>>> = {
   "v1-encrypted": async (name) => await make(name, KEY),
   "v1-plain": async (name) => await make(name, null),
   "v1-rotated": makeRotated,
+  "v1-domains": makeDomains,
 };
 for (const name of process.argv.slice(2)) await makers[name]?.(name);

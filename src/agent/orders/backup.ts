@@ -40,7 +40,7 @@ export function backupWork(work: BackupWork, job: OrderJob): OrderedWork {
     carryOut: async () => {
       // Before anything else: an order that was tampered with does nothing at all.
       const captures = [json(REQUEST, requestOf(job)), ...(await readCaptures(job.directory, work.captures))];
-      return await job.withRepository(async (repository) => {
+      return await job.withRepository(work.domain, async (repository) => {
         const earlier = await pointOfRun(repository, work.vm.name, job);
         if (earlier !== null) return await answerWith(earlier, repository, ordered);
         const machine = await machineOf(ordered);

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { CATALOG_PAGE, type CatalogWork, type PointsPage } from "../../api/index.ts";
 import { errorText } from "../../lib/errors.ts";
 import { scrubText } from "../../lib/scrub.ts";
-import type { Repository } from "../../repository/index.ts";
+import type { Domains } from "../../repository/index.ts";
 import { Refusal } from "./channel-server.ts";
 import type { OrderedWork, OrderJob } from "./job.ts";
 import { summaryOf } from "./point-summary.ts";
@@ -31,7 +31,7 @@ export function catalogWork({ initialize }: CatalogWork, job: OrderJob): Ordered
       "GET /points": async ({ query, signal }) => await pageOf(listing, Number(query.get("after") ?? "0"), signal),
     },
     carryOut: async (channel) => {
-      const read = job.withRepository(async (repository) => await gather(repository, listing, job), { initialize });
+      const read = job.withDomains(async (domains) => await gather(domains, listing, job), { initialize });
       // What goes wrong before there is anything to serve ends the agent at once, and what goes wrong later ends its serving.
       await Promise.race([read, listing.begun]);
       read.catch((thrown: unknown) => serving.fail(thrown));
@@ -44,9 +44,9 @@ export function catalogWork({ initialize }: CatalogWork, job: OrderJob): Ordered
   };
 }
 
-async function gather({ catalog, config }: Repository, listing: Listing, { signal }: OrderJob): Promise<void> {
-  const about = { id: config.id.toString("hex"), formatVersion: config.version };
-  for await (const { points, unreadable, held } of catalog.pages({ signal })) {
+async function gather(domains: Domains, listing: Listing, { signal }: OrderJob): Promise<void> {
+  const about = { id: domains.config.id.toString("hex"), formatVersion: domains.config.version };
+  for await (const { points, unreadable, held } of domains.pages({ signal })) {
     const entries = [
       ...points.map((point): Entry => ({
         kind: "points",
@@ -59,6 +59,8 @@ async function gather({ catalog, config }: Repository, listing: Listing, { signa
     ];
     listing.add(about, entries);
   }
+  // Where all domains are destroyed there is no page.
+  if (domains.opened.length === 0) listing.add(about, []);
   listing.end();
 }
 

@@ -1,21 +1,19 @@
 import { type CheckedResult, type CheckWork, MAX_DAMAGED } from "../../api/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
-import { checkListed, checkRepository, type CheckReport } from "../../repository/index.ts";
+import { checkDomains, type CheckReport } from "../../repository/index.ts";
 import type { OrderedWork, OrderJob } from "./job.ts";
 
 const MAX_WARNINGS = 8;
 
 /** Looks whether all that restore points need is there, and proves as much of it as it was told to. Damage is what it found, and no failure of its own. */
-export function checkWork({ samplePercent }: CheckWork, { board, signal, withRepository }: OrderJob): OrderedWork {
+export function checkWork({ samplePercent }: CheckWork, { board, signal, withDomains }: OrderJob): OrderedWork {
   return {
     routes: {},
     carryOut: async () =>
-      await withRepository(async (repository) => {
+      await withDomains(async (domains) => {
         board.enter("Working");
-        const isWhole = samplePercent === 100;
-        const report = isWhole
-          ? await checkRepository(repository, { signal })
-          : await checkListed(repository, { signal, sample: samplePercent });
+        const how = samplePercent === 100 ? ({ level: "read", sample: 0 } as const) : ({ level: "list", sample: samplePercent } as const);
+        const report = await checkDomains(domains, { signal, ...how });
         const told = resultOf(report);
         const warnings = report.findings.slice(0, MAX_WARNINGS).map(({ what, reason }) => `${what}: ${reason}`);
         return { version: 1, outcome: "Succeeded", message: messageOf(told), warnings, check: told };

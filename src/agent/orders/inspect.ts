@@ -30,7 +30,8 @@ export function inspectWork(work: InspectWork, job: OrderJob): OrderedWork {
       },
     },
     carryOut: async (channel) =>
-      await job.withRepository(async (repository) => {
+      await job.withDomains(async (domains) => {
+        const repository = await domains.holding(work.point, job.signal);
         const point = await readPoint(repository, work.point, job.signal);
         opened = { repository, point };
         await serving.untilDone(job, channel);

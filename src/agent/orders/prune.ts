@@ -1,18 +1,18 @@
 import { type PrunedResult, rfc3339 } from "../../api/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
-import { prune, type PruneReport } from "../../repository/index.ts";
+import { pruneDomains, type PruneReport } from "../../repository/index.ts";
 import type { OrderedWork, OrderJob } from "./job.ts";
 
 const MAX_WARNINGS = 8;
 
 /** Takes away what no restore point needs. What it cannot judge it leaves, and says why. */
-export function pruneWork(_work: { readonly type: "prune" }, { board, signal, withRepository }: OrderJob): OrderedWork {
+export function pruneWork(_work: { readonly type: "prune" }, { board, signal, withDomains }: OrderJob): OrderedWork {
   return {
     routes: {},
     carryOut: async () =>
-      await withRepository(async (repository) => {
+      await withDomains(async (domains) => {
         board.enter("Working");
-        const report = await prune(repository, { signal });
+        const report = await pruneDomains(domains, { signal });
         const told = resultOf(report);
         const warnings = report.unclear.slice(0, MAX_WARNINGS).map(({ id, reason }) => `${id}: ${reason}`);
         return { version: 1, outcome: "Succeeded", message: messageOf(told), warnings, prune: told };

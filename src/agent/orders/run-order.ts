@@ -10,7 +10,7 @@ import {
 } from "../../api/index.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { SealingKey } from "../../lib/sealed-message.ts";
-import type { Repository } from "../../repository/index.ts";
+import type { Domains, Repository } from "../../repository/index.ts";
 import { backupWork } from "./backup.ts";
 import { Board } from "./board.ts";
 import { catalogWork } from "./catalog.ts";
@@ -36,6 +36,10 @@ export interface OrderRequest {
   readonly log: Logger;
   readonly withRepository: <T>(
     work: (repository: Repository) => Promise<T>,
+    options: { readonly signal: AbortSignal; readonly domain: string | null },
+  ) => Promise<T>;
+  readonly withDomains: <T>(
+    work: (domains: Domains) => Promise<T>,
     options: { readonly signal: AbortSignal; readonly initialize: boolean },
   ) => Promise<T>;
   /** Carries out work that is not the agent's own. */
@@ -64,7 +68,8 @@ export async function runOrder(request: OrderRequest): Promise<SucceededResult> 
     ...request,
     board,
     signal: whole,
-    withRepository: async (work, { initialize = false } = {}) => await request.withRepository(work, { signal: whole, initialize }),
+    withRepository: async (domain, work) => await request.withRepository(work, { signal: whole, domain }),
+    withDomains: async (work, { initialize = false } = {}) => await request.withDomains(work, { signal: whole, initialize }),
   };
   try {
     job.signal.throwIfAborted();
@@ -117,11 +122,12 @@ function workOf<T extends WorkType>(
 
 async function restoreWork(
   work: RestoreWork,
-  { board, signal, withRepository, onStep }: OrderJob,
+  { board, signal, withDomains, onStep }: OrderJob,
   restore: OrderRequest["restore"],
 ): Promise<SucceededResult> {
-  return await withRepository(async (repository) => {
+  return await withDomains(async (domains) => {
     board.enter("Copying");
+    const repository = await domains.holding(work.point, signal);
     return await restore({
       repository,
       work,

@@ -61,17 +61,23 @@ const encryption = object(
       ["ClientSide", "None"],
       { default: "ClientSide" },
     ),
+    domains: oneOf(
+      "One: all machines' data is sealed under keys that follow from one, and what several machines have is stored once. Namespace: each namespace has a key of its own in the repository, which can be given to its tenant to read with, and destroyed alone; nothing is shared between namespaces. Cannot be changed. Default: One.",
+      ["One", "Namespace"],
+      { default: "One" },
+    ),
     keySecretRef: optional(
       secretRef("Secret with the entry thinstream.key: the key file. Keep a copy elsewhere: without it nothing can be restored."),
     ),
   },
   {
     rules: [
-      fixed({ always: ["mode"] }, "the encryption of a repository cannot be changed: make a new BackupRepository instead"),
+      fixed({ always: ["mode", "domains"] }, "the encryption of a repository cannot be changed: make a new BackupRepository instead"),
       {
         rule: "(self.mode == 'ClientSide') == has(self.keySecretRef)",
         message: "keySecretRef goes with mode ClientSide, and only with it",
       },
+      { rule: "self.mode == 'ClientSide' || self.domains == 'One'", message: "domains Namespace goes with mode ClientSide" },
     ],
   },
 );

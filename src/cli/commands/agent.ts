@@ -7,7 +7,7 @@ import { createLogger } from "../../lib/log.ts";
 import type { Logger } from "../../lib/logger.ts";
 import type { RequestCounts } from "../../objectstore/index.ts";
 import { restoreByOrder } from "../../restore/index.ts";
-import { type Context, type Outcome, withRepositoryAt } from "../context.ts";
+import { type Context, type Outcome, withDomainsAt, withRepositoryAt } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { failureOf } from "../failure.ts";
 import { stepHook } from "../step-hook.ts";
@@ -68,8 +68,12 @@ async function carryOut(flags: AgentFlags, context: Context): Promise<AgentResul
       host: podAddress(),
       signal,
       log,
-      withRepository: async (work, { initialize, signal: whole }) =>
-        await withRepositoryAt({ url, credential, uploadRate, initialize, onCounting }, { ...context, signal: whole }, work),
+      withRepository: async (work, { domain, signal: whole }) => {
+        const place = { url, credential, uploadRate, onCounting, ...(domain === null ? {} : { domain }) };
+        return await withRepositoryAt(place, { ...context, signal: whole }, work);
+      },
+      withDomains: async (work, { initialize, signal: whole }) =>
+        await withDomainsAt({ url, credential, uploadRate, initialize, onCounting }, { ...context, signal: whole }, work),
       restore: restoreByOrder,
       onStep: stepHook(signal),
       servingMs: servingMs(),

@@ -93,7 +93,7 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
       {
         owner: run,
         attempt,
-        work,
+        work: { ...work, domain: domainOf(run, repository) },
         repository,
         deadline: deadlineOf({ ...run, status: { ...run.status, startTime } }),
         uploadBytesPerSecond: limit === undefined ? 0 : Math.floor(quantityBytes(limit)),
@@ -198,6 +198,11 @@ export class BackupKind implements RunKind<VirtualMachineBackup> {
 function nameInRepository(run: VirtualMachineBackup): string {
   const { virtualMachine, libvirt } = run.spec.source;
   return virtualMachine === undefined ? (libvirt?.domain ?? "") : `${identityOf(run).namespace}/${virtualMachine.name}`;
+}
+
+/** The namespace's own, where the repository has one for each; null: the one for all. */
+function domainOf({ metadata }: VirtualMachineBackup, { spec }: BackupRepository): string | null {
+  return spec.encryption.domains === "Namespace" ? (metadata.namespace ?? null) : null;
 }
 
 function slotWait(message: string): {

@@ -25,6 +25,7 @@ export function backupWork({ spec }: VirtualMachineBackup, { vm, source, freezeB
   const asked = LEVELS[spec.level];
   return {
     type: "backup",
+    domain: null,
     vm,
     level: asked === "auto" && doubted ? "full" : asked,
     excludeDisks: disks === null ? [...(spec.disks.exclude ?? [])] : [],
