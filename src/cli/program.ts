@@ -9,7 +9,7 @@ import type { CopyFlags } from "./commands/copy.ts";
 import type { ForgetFlags } from "./commands/forget.ts";
 import type { InitFlags } from "./commands/init.ts";
 import type { KeyAddFlags, KeyRemoveFlags } from "./commands/key.ts";
-import type { KeyDestroyDomainFlags, KeyExportDomainFlags } from "./commands/key-domains.ts";
+import type { KeyAddDomainFlags, KeyDestroyDomainFlags, KeyExportDomainFlags } from "./commands/key-domains.ts";
 import type { KeyRotateFlags } from "./commands/key-rotate.ts";
 import type { PointFlags } from "./commands/point-hold.ts";
 import type { PointsFlags, ShowFlags } from "./commands/points.ts";
@@ -32,6 +32,7 @@ const works = {
   forget: async () => (await import("./commands/forget.ts")).forget,
   hold: async () => (await import("./commands/hold.ts")).hold,
   init: async () => (await import("./commands/init.ts")).init,
+  keyAddDomain: async () => (await import("./commands/key-domains.ts")).keyAddDomain,
   keyDestroyDomain: async () => (await import("./commands/key-domains.ts")).keyDestroyDomain,
   keyDomains: async () => (await import("./commands/key-domains.ts")).keyDomains,
   keyExportDomain: async () => (await import("./commands/key-domains.ts")).keyExportDomain,
@@ -136,6 +137,10 @@ function addKey(add: Add): void {
 
 function addDomains(add: Add): void {
   add<RepositoryFlags>("domains", "the parts of the repository that have a key of their own", works.keyDomains);
+  add<KeyAddDomainFlags>("add-domain", "make one beforehand; else a backup makes it on first use", works.keyAddDomain).argument(
+    "<domain>",
+    "its name",
+  );
   add<KeyExportDomainFlags>("export-domain", "write a key file that opens one domain and no other, to read alone", works.keyExportDomain)
     .argument("<domain>", "its name")
     .requiredOption("--new-key-file <file>", "where it goes; must not exist");

@@ -9,7 +9,7 @@ const root = join(import.meta.dirname, "..", "..");
 
 test("the commands of docs/keys.md work as they stand", { timeout: 180_000 }, async () => {
   const page = readFileSync(join(root, "docs/keys.md"), "utf8");
-  const [slots = "", rotation = ""] = [...page.matchAll(/```sh\n([^`]*)```/g)].map(([, block]) => block);
+  const [slots = "", rotation = "", domains = ""] = [...page.matchAll(/```sh\n([^`]*)```/g)].map(([, block]) => block);
   const [addWords = "", addFile = "", list = "", remove = ""] = slots.trim().split("\n");
   const dir = tempDir("keys");
   const REPO = `file://${dir}/repo`;
@@ -27,6 +27,18 @@ test("the commands of docs/keys.md work as they stand", { timeout: 180_000 }, as
   expect(await shell(remove, SLOT)).toContain(`Removed the slot ${SLOT}`);
   expect(await shell(rotation)).toMatch(/replaced/);
   expect(await thinstreamJson(["points", "--repo", REPO, "--key-file", join(dir, "new.key")])).toMatchObject({ points: [] });
+  const commands = domains.trim().split("\n");
+  expect(commands).toHaveLength(6);
+  writeFileSync(join(dir, "web1.raw"), Buffer.alloc(65_536, 1));
+  const [backup = "", ...rest] = commands;
+  const withKey = `export THINSTREAM_KEY_FILE=new.key\n`;
+  await shell(withKey + backup.replace("--connect qemu:///system --domain web1", "--image web1.raw"));
+  const [, kept = "", shown = "", , destroyed = ""] = await inOrder(rest, async (command) => await shell(withKey + command));
+  expect(kept).toMatch(
+    /blue +[0-9a-f]{8} +1 .* whole\n[^]*red +[0-9a-f]{8} +0 .* whole|red +[0-9a-f]{8} +0 .* whole\n[^]*blue +[0-9a-f]{8} +1 .* whole/,
+  );
+  expect(shown).toMatch(/web1 +blue/);
+  expect(destroyed).toContain("Destroyed the key of the domain blue");
   const { stderr } = await thinstream(["points", "--repo", REPO, "--key-file", join(dir, "root.key")]);
   for (const [words, said] of [
     [/This key was the repository's until/, stderr],
@@ -36,3 +48,9 @@ test("the commands of docs/keys.md work as they stand", { timeout: 180_000 }, as
     expect(page).toMatch(words);
   }
 });
+
+async function inOrder<T>(items: readonly string[], work: (item: string) => Promise<T>): Promise<T[]> {
+  const results: T[] = [];
+  for (const item of items) results.push(await work(item));
+  return results;
+}

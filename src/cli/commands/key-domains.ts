@@ -1,5 +1,5 @@
 import type { DomainView, KeyRing } from "../../repository/index.ts";
-import { type Context, type Outcome, type RepositoryFlags, withKeyRing } from "../context.ts";
+import { type Context, type Outcome, type RepositoryFlags, withKeyRing, withRepository } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { writeKeyFile } from "../key-file.ts";
 import { table } from "../table.ts";
@@ -22,6 +22,18 @@ export async function keyDomains(flags: RepositoryFlags, context: Context): Prom
       text: [table(["DOMAIN", "ID", "POINTS", "CREATED", "STATE"], rows), ...warnings].join("\n"),
       exitCode: warnings.length === 0 ? ExitCode.ok : ExitCode.warnings,
     };
+  });
+}
+
+export interface KeyAddDomainFlags extends RepositoryFlags {
+  readonly domain: string;
+}
+
+/** `thinstream key add-domain`: makes one, where writers have no right to. One that is there already stays as it is. */
+export async function keyAddDomain(flags: KeyAddDomainFlags, context: Context): Promise<Outcome> {
+  const { domain } = flags;
+  return await withRepository({ ...flags, keyDomain: domain }, context, async ({ domain: id }) => {
+    return await Promise.resolve({ json: { domain, id }, text: `The repository has the domain ${domain} (${id})`, exitCode: ExitCode.ok });
   });
 }
 
