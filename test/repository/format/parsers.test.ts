@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 
 import { decodeConfig, encodeConfig } from "../../../src/repository/format/config.ts";
 import { FormatError } from "../../../src/repository/format/errors.ts";
+import { decodeDestroyed, encodeDestroyed } from "../../../src/repository/format/domain.ts";
 import { decodeHints, encodeHints, type HintCandidate, MAX_CANDIDATES, MAX_SAMPLES } from "../../../src/repository/format/hints.ts";
 import { formatKeyFile, parseKeyFile } from "../../../src/repository/format/key-file.ts";
 import { keyIdOf, NO_KEY } from "../../../src/repository/format/keys.ts";
@@ -200,6 +201,32 @@ test("key files: round trip; any other text is refused and never quoted", () => 
     }),
     runs(1000),
   );
+});
+
+test("tombstones of domains: round trip; anything else is refused with a typed error, or read as one within bounds", () => {
+  const vms = fc.array(fc.string({ unit: fc.constantFrom(..."0123456789abcdef".split("")), minLength: 12, maxLength: 12 }), {
+    maxLength: 5,
+  });
+  let [accepted, refused] = [0, 0];
+  fc.assert(
+    fc.property(vms, path, awkward, mutation, (machines, at, value, spoil) => {
+      const facts = { name: "blue", created: "2026-01-02T03:04:05.000Z", time: "2026-02-02T03:04:05.000Z", machines };
+      const encoded = encodeDestroyed(facts);
+      expect(decodeDestroyed(encoded, "destroyed/0")).toEqual(facts);
+      for (const input of [Buffer.from(JSON.stringify(tryReplace(encoded, at, value))), mutate(encoded, spoil), Buffer.from(spoil.bytes)]) {
+        const answer = answerOf(() => decodeDestroyed(input, "destroyed/0"));
+        if (isRefusal(answer)) {
+          refused++;
+          continue;
+        }
+        accepted++;
+        expect(answer.machines.every((vm) => /^[0-9a-f]{12}$/.test(vm))).toBe(true);
+        expect(Number.isFinite(Date.parse(answer.time))).toBe(true);
+      }
+    }),
+    runs(500),
+  );
+  expect(Math.min(accepted, refused)).toBeGreaterThan(10);
 });
 
 test("point ids and keys: round trip; any other text is no point", () => {
