@@ -1,0 +1,73 @@
+import { randomBytes } from "node:crypto";
+import { GetObjectCommand, ListObjectVersionsCommand, PutObjectLockConfigurationCommand, S3Client } from "@aws-sdk/client-s3";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { parseStoreUrl, type S3Location } from "../../../src/objectstore/index.ts";
+import { S3ObjectStore } from "../../../src/objectstore/s3/index.ts";
+import { DocumentKind } from "../../../src/repository/format/constants.ts";
+import { openDocument } from "../../../src/repository/format/document.ts";
+import { repositoryKeys } from "../../../src/repository/format/keys.ts";
+import { Domains, Repository } from "../../../src/repository/index.ts";
+import { type S3Lab, skipWithout, startS3 } from "../../lab/index.ts";
+import { restricted } from "../../lab/s3-admin.ts";
+import { KEY, newRepository, take } from "../harness.ts";
+import { withRing } from "../keys/rings.ts";
+import { readDisk } from "../light-reader.ts";
+import { MemoryDisk } from "../memory-disk.ts";
+
+describe.skipIf(skipWithout("s3"))("the destruction of a domain on S3", () => {
+  let lab: S3Lab;
+  const env = { ...process.env };
+  beforeAll(async () => {
+    lab = await startS3({ objectLock: true });
+    Object.assign(process.env, lab.env);
+  }, 120_000);
+  afterAll(async () => {
+    process.env = env;
+    await lab?.stop();
+  });
+
+  test(
+    "in a locked bucket: a writer announces it at most; who may delete does it, and the old version of the key is there yet",
+    { timeout: 240_000 },
+    async () => {
+      const s3 = new S3Client({ endpoint: lab.endpoint, region: lab.region, forcePathStyle: true, credentials: lab });
+      const Bucket = lab.bucket;
+      const retention = { ObjectLockEnabled: "Enabled", Rule: { DefaultRetention: { Mode: "COMPLIANCE", Days: 1 } } } as const;
+      await s3.send(new PutObjectLockConfigurationCommand({ Bucket, ObjectLockConfiguration: retention }));
+      const prefix = randomBytes(4).toString("hex");
+      const connect = (): S3ObjectStore => new S3ObjectStore(parseStoreUrl(lab.url(prefix)) as S3Location);
+      const disk = new MemoryDisk("vda", 256 * 1024);
+      disk.write(0, randomBytes(100_000));
+      const owner = connect();
+      const { config } = await newRepository(owner);
+      const blue = await Repository.open({ store: owner, key: KEY, domain: "blue" });
+      const point = await take(blue, [disk]);
+      const destroy = async (store: S3ObjectStore): Promise<unknown> =>
+        await withRing({ store, key: KEY }, async (ring) => await ring.destroyDomain("blue"));
+
+      Object.assign(process.env, await restricted(lab, ["s3:ListBucket", "s3:GetObject", "s3:PutObject"]));
+      const limited = connect();
+      await expect(destroy(limited)).rejects.toMatchObject({ code: "access-denied" });
+      const whole = await Domains.open({ store: limited, key: KEY });
+      expect(whole.announced).toMatchObject([{ name: "blue" }]);
+      expect((await readDisk(await whole.holding(point.id), point)).equals(disk.bytes)).toBe(true);
+      await expect(blue.requireSafeWrites(new AbortController().signal)).rejects.toMatchObject({ code: "domain-destroyed" });
+
+      await destroy(owner);
+      const domains = await Domains.open({ store: owner, key: KEY });
+      expect(domains.destroyed).toMatchObject([{ name: "blue" }]);
+      await expect(domains.holding(point.id)).rejects.toMatchObject({ code: "domain-destroyed" });
+      // What is said of old versions is so: they have to go before nobody has the key.
+      const at = `keys/${blue.domain}`;
+      const { Versions = [], DeleteMarkers = [] } = await s3.send(new ListObjectVersionsCommand({ Bucket, Prefix: `${prefix}/${at}` }));
+      expect([Versions.length, DeleteMarkers.map(({ IsLatest }) => IsLatest)]).toEqual([1, [true]]);
+      const { Body } = await s3.send(new GetObjectCommand({ Bucket, Key: `${prefix}/${at}`, VersionId: Versions[0]?.VersionId }));
+      const seal = { kind: DocumentKind.domainKey, key: repositoryKeys(KEY, config.id).document, at, encrypted: true };
+      const old = openDocument((await Body?.transformToByteArray()) ?? new Uint8Array(), seal);
+      expect(old.equals(blue.keys.domainKey)).toBe(true);
+      for (const store of [owner, limited]) await store.close();
+      s3.destroy();
+    },
+  );
+});
