@@ -25,7 +25,7 @@ async function lockBriefly(repo: LockedRepository): Promise<Date> {
   return until;
 }
 
-async function past(time: Date): Promise<void> {
+async function whenOver(time: Date): Promise<void> {
   // Locks end by the second.
   await new Promise((resolve) => setTimeout(resolve, time.getTime() + 1500 - Date.now()));
 }
@@ -67,7 +67,7 @@ describe.each(["minio", "versitygw"] as const)("locks of what is needed, on %s",
       await prune(await hours(0), { signal });
       const pruned = await prune(await hours(31), { signal });
       expect(pruned.removed.packs).toBe(unneeded.length);
-      await past(first);
+      await whenOver(first);
       const stays = (await repo.versions()).filter(({ Key }) => needed.has(Key.slice(-32)) || Key.endsWith("/config"));
       for (const version of stays) expect(await repo.destroy(version), version.Key).toBe(false);
       for (const version of unneeded) expect(await repo.destroy(version), version.Key).toBe(true);
