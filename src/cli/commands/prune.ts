@@ -2,7 +2,7 @@ import { formatBytes } from "../../lib/bytes.ts";
 import { type DomainsPruneReport, pruneDomains, type PruneProgress } from "../../repository/index.ts";
 import { type Context, type Outcome, type RepositoryFlags, withDomains } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
-import { ProgressDisplay } from "../progress.ts";
+import { StepDisplay } from "../progress.ts";
 
 export interface PruneFlags extends RepositoryFlags {
   readonly dryRun?: true;
@@ -13,7 +13,7 @@ const STEPS = { list: "Listing", mark: "Looking at restore points", remove: "Rem
 /** `thinstream prune`: removes what no restore point refers to. Needs the right to delete in the store. */
 export async function prune(flags: PruneFlags, context: Context): Promise<Outcome> {
   return await withDomains(flags, context, async (domains) => {
-    const steps = new Steps();
+    const steps = new StepDisplay(STEPS);
     const { dryRun = false } = flags;
     const onProgress = (progress: PruneProgress): void => steps.update(progress);
     const report = await pruneDomains(domains, { signal: context.signal, dryRun, onProgress }).finally(() => steps.end());
@@ -26,33 +26,13 @@ export async function prune(flags: PruneFlags, context: Context): Promise<Outcom
   });
 }
 
-/** A bar for each step. */
-class Steps {
-  #step: PruneProgress["step"] | null = null;
-  #display: ProgressDisplay | null = null;
-
-  update({ step, done, of }: PruneProgress): void {
-    if (step !== this.#step) {
-      this.end();
-      this.#step = step;
-      this.#display = new ProgressDisplay(STEPS[step]);
-    }
-    if (of !== null) this.#display?.update({ done, total: of, bytes: null });
-  }
-
-  end(): void {
-    this.#display?.end();
-    this.#display = null;
-  }
-}
-
 const WAITS = {
   young: "may belong to a backup under way",
   marked: "were found unneeded, and have to be so again",
   destroyed: "are of a domain that was destroyed",
 } as const;
 
-function textOf({ points, packs, removed, waiting, unclear, destroyed }: DomainsPruneReport, dryRun: boolean): string {
+function textOf({ points, packs, removed, locked, waiting, unclear, destroyed }: DomainsPruneReport, dryRun: boolean): string {
   const extra = [
     ...(points.forgotten > 0 ? [`${points.forgotten} of them forgotten less than 30 hours ago`] : []),
     ...(points.held > 0 ? [`${points.held} forgotten but held`] : []),
@@ -60,6 +40,11 @@ function textOf({ points, packs, removed, waiting, unclear, destroyed }: Domains
   const lines = [
     `${points.counted} restore points count${extra.length === 0 ? "" : `, ${extra.join(", ")}`}; ${packs.stored} packs, ${formatBytes(packs.bytes)}, are stored`,
     `${dryRun ? "Would remove" : "Removed"} ${removed.points.length} forgotten restore points and ${removed.packs} packs, ${formatBytes(removed.bytes)}`,
+    ...(locked === null
+      ? []
+      : [
+          `${locked.packs} of these packs, ${formatBytes(locked.bytes)}, are under a lock until ${locked.until.toISOString().slice(0, 16)}Z at the latest: the bucket keeps their old versions, and their bytes, as long`,
+        ]),
     ...waiting.map(({ packs: count, bytes, why, until }) => {
       return `${count} packs, ${formatBytes(bytes)}, ${WAITS[why]}: a prune after ${until.toISOString().slice(0, 16)}Z may remove them`;
     }),

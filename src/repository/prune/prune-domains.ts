@@ -1,7 +1,7 @@
 import type { Domains } from "../domains/domains.ts";
 import { PackNumbers } from "../format/pack-numbers.ts";
 import { type Plan, Pruning, type PruneOptions } from "./plan.ts";
-import { type PruneReport, reportOf } from "./prune.ts";
+import { type LockedPacks, type PruneReport, reportOf, stillLocked } from "./prune.ts";
 import { clearDestroyed, type Cleared } from "./destroyed.ts";
 import { Sweep } from "./sweep.ts";
 
@@ -18,14 +18,18 @@ export async function pruneDomains(domains: Domains, options: PruneOptions): Pro
   for (const domain of domains.opened) plans.push(await new Pruning(domain, options).plan());
   const unclear = [...new Map(plans.flatMap((plan) => plan.unclear).map((one) => [one.id, one])).values()];
   const decided = plans.map((plan) => (unclear.length === 0 ? plan : { ...plan, unclear, removable: new PackNumbers() }));
-  if (options.dryRun !== true)
-    for (const [i, plan] of decided.entries()) {
-      const domain = domains.opened[i];
-      if (domain !== undefined) await new Sweep(domain, options).carryOut(plan);
-    }
+  for (const [i, domain] of domains.opened.entries()) {
+    const plan = decided[i];
+    if (plan !== undefined && options.dryRun !== true) await new Sweep(domain, options).carryOut(plan);
+  }
   const destroyed: Cleared[] = [];
   for (const tombstone of domains.destroyed) destroyed.push(await clearDestroyed(domains.store, tombstone, options));
-  return { ...sumUp(decided.map(reportOf), destroyed, at), unclear, destroyed };
+  const reports: PruneReport[] = [];
+  for (const [i, domain] of domains.opened.entries()) {
+    const plan = decided[i];
+    if (plan !== undefined) reports.push(reportOf(plan, await stillLocked(domain, plan, options.signal)));
+  }
+  return { ...sumUp(reports, destroyed, at), unclear, destroyed };
 }
 
 function sumUp(reports: readonly PruneReport[], destroyed: readonly Cleared[], at: Date): PruneReport {
@@ -48,7 +52,13 @@ function sumUp(reports: readonly PruneReport[], destroyed: readonly Cleared[], a
       packs: all.reduce((sum, { packs }) => sum + packs, 0),
       bytes: all.reduce((sum, { bytes }) => sum + bytes, 0),
     },
+    locked: reports.map(({ locked }) => locked).reduce(joined, null),
     waiting: [...reports, ...destroyed].flatMap(({ waiting }) => waiting),
     unclear: [],
   };
+}
+
+function joined(a: LockedPacks | null, b: LockedPacks | null): LockedPacks | null {
+  if (a === null || b === null) return a ?? b;
+  return { packs: a.packs + b.packs, bytes: a.bytes + b.bytes, until: a.until > b.until ? a.until : b.until };
 }
