@@ -1,5 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { GetObjectCommand, ListObjectVersionsCommand, PutObjectLockConfigurationCommand, S3Client } from "@aws-sdk/client-s3";
+import {
+  GetObjectCommand,
+  GetObjectRetentionCommand,
+  ListObjectVersionsCommand,
+  PutObjectLockConfigurationCommand,
+  S3Client,
+} from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { parseStoreUrl, type S3Location } from "../../../src/objectstore/index.ts";
@@ -7,7 +13,7 @@ import { S3ObjectStore } from "../../../src/objectstore/s3/index.ts";
 import { DocumentKind } from "../../../src/repository/format/constants.ts";
 import { openDocument } from "../../../src/repository/format/document.ts";
 import { repositoryKeys } from "../../../src/repository/format/keys.ts";
-import { Domains, Repository } from "../../../src/repository/index.ts";
+import { Domains, lockDomains, Repository } from "../../../src/repository/index.ts";
 import { type S3Lab, skipWithout, startS3 } from "../../lab/index.ts";
 import { restricted } from "../../lab/s3-admin.ts";
 import { KEY, newRepository, take } from "../harness.ts";
@@ -70,4 +76,33 @@ describe.skipIf(skipWithout("s3"))("the destruction of a domain on S3", () => {
       s3.destroy();
     },
   );
+
+  test("locks are extended in every domain, whichever it is that needs an object", { timeout: 240_000 }, async () => {
+    delete process.env["AWS_SESSION_TOKEN"];
+    Object.assign(process.env, lab.env);
+    const prefix = randomBytes(4).toString("hex");
+    const store = new S3ObjectStore(parseStoreUrl(lab.url(prefix)) as S3Location);
+    await newRepository(store);
+    for (const domain of ["default", "blue"]) {
+      const disk = new MemoryDisk("vda", 256 * 1024);
+      disk.write(0, randomBytes(100_000));
+      await take(await Repository.open({ store, key: KEY, domain }), [disk]);
+    }
+    const domains = await Domains.open({ store, key: KEY });
+    const { signal } = new AbortController();
+    const none = { objects: 0, keys: [] };
+    const report = await lockDomains(domains, { periodMs: 3 * 86_400_000, budget: 1000, signal });
+    expect(report).toMatchObject({ points: 2, unlocked: 0, left: 0, unclear: [], missing: none, hidden: none, overwritten: none });
+    const s3 = new S3Client({ endpoint: lab.endpoint, region: lab.region, forcePathStyle: true, credentials: lab });
+    let looked = 0;
+    for (const part of ["packs/", "points/", "keys/"])
+      for await (const { key } of store.list(part)) {
+        const { Retention } = await s3.send(new GetObjectRetentionCommand({ Bucket: lab.bucket, Key: `${prefix}/${key}` }));
+        expect(Retention?.RetainUntilDate?.getTime(), key).toBeGreaterThan(Date.now() + 2.5 * 86_400_000);
+        looked += 1;
+      }
+    expect(looked).toBeGreaterThan(7);
+    await store.close();
+    s3.destroy();
+  });
 });
