@@ -81,7 +81,7 @@ describe.each(["minio", "versitygw"] as const)("checksums that %s keeps", (name:
       expect((proxy.requests["HEAD"] ?? 0) - (before["HEAD"] ?? 0)).toBe(packs.length);
       const half = await compared(repository, 50);
       expect(half).toMatchObject({ sums: { compared: packs.length / 2 }, sample: { packs: packs.length / 2 } });
-    }, 60_000);
+    }, 120_000);
 
     test("what was replaced by other bytes of the same length, or by another object, is named, and the next backup heals it", async () => {
       const { repository, packs, disk, points } = await make(connect().store);
@@ -103,7 +103,7 @@ describe.each(["minio", "versitygw"] as const)("checksums that %s keeps", (name:
       disk.checkpoint();
       expect((await readDisk(repository, healed)).equals(disk.bytes)).toBe(true);
       expect((await compared(repository)).findings.flatMap((finding) => finding.points)).not.toContain(healed.id);
-    }, 60_000);
+    }, 120_000);
 
     test("bytes that rot on the server's disk behind its back are not in its word: reading finds them", async () => {
       const made = connect();
@@ -122,7 +122,7 @@ describe.each(["minio", "versitygw"] as const)("checksums that %s keeps", (name:
       expect(findings).toMatchObject([
         { what: first, reason: expect.stringMatching(name === "minio" ? /does not give it out/ : /1 of its \d+ frames/) as string },
       ]);
-    }, 60_000);
+    }, 120_000);
 
     test("packs of which the store keeps no checksum, and such that nobody wrote down, are counted and nothing is said of them", async () => {
       const made = connect();
@@ -135,7 +135,7 @@ describe.each(["minio", "versitygw"] as const)("checksums that %s keeps", (name:
       const ofRuns = packs.filter((pack) => pack.includes(points[1]?.run ?? "-") || pack.includes(points[2]?.run ?? "-"));
       const sums = { unkept: 1, unrecorded: ofRuns.length, compared: packs.length - ofRuns.length - 1 };
       expect(await compared(repository)).toMatchObject({ findings: [], sums });
-    }, 60_000);
+    }, 120_000);
   });
 });
 
@@ -155,7 +155,7 @@ test("a store that keeps none is not asked for all of them, and says so", async 
   const report = await compared(repository);
   expect(report.sums).toMatchObject({ compared: 0, unrecorded: 0, unkept: report.packs });
   await store.close();
-}, 60_000);
+}, 120_000);
 
 test("what was written down of a run goes with the last of its packs", async () => {
   const lab = await PruneLab.start();
@@ -173,4 +173,4 @@ test("what was written down of a run goes with the last of its packs", async () 
   expect(left).not.toContain(first.run);
   expect(await lab.restorable()).toEqual([last.id]);
   expect(await Repository.open({ store: lab.store, key: KEY })).toBeDefined();
-}, 60_000);
+}, 120_000);
