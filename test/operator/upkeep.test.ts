@@ -92,11 +92,13 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a repository that has sch
     const bytes = await store.get(key);
     await store.delete(key);
     expect(await says("Sound", "DamageFound")).toMatchObject({ status: "False", message: expect.stringContaining(String(first?.id)) });
-    await expect.poll(async () => (await verified()).filter((reason) => reason === "DamageFound").length).toBeGreaterThan(0);
+    await expect
+      .poll(async () => (await verified()).filter((reason) => reason === "DamageFound").length, { timeout: MINUTES })
+      .toBeGreaterThan(0);
     expect((await status()).check?.damagedPoints).toBeGreaterThan(0);
     await store.put(key, bytes);
     await says("Sound", "NoDamageFound");
-    await expect.poll(verified).not.toContain("DamageFound");
+    await expect.poll(verified, { timeout: MINUTES }).not.toContain("DamageFound");
   });
 
   test("of which a restore point cannot be read says that nothing may go", async () => {

@@ -4,6 +4,7 @@ import type { Repository } from "../repository.ts";
 import { type CheckOptions, type CheckReport, checkRepository } from "./check-repository.ts";
 import type { Finding } from "./finding.ts";
 import { checkListed, detectable } from "./list-check.ts";
+import type { SumCounts } from "./sum-check.ts";
 
 /** A check of all domains, and what it passed over. */
 export interface DomainsCheckReport extends CheckReport {
@@ -11,14 +12,14 @@ export interface DomainsCheckReport extends CheckReport {
   readonly destroyed: readonly { readonly name: string; readonly time: string; readonly points: number }[];
 }
 
-/** Checks every domain. @param level `read`: everything is read; else lists, and so many percent of the packs */
+/** Checks every domain. @param level `read`: everything is read; else lists, and so many percent of the packs read, or of `checksum` compared */
 export async function checkDomains(
   domains: Domains,
-  { level, sample, ...options }: CheckOptions & { readonly level: "list" | "read"; readonly sample: number },
+  { level, sample, ...options }: CheckOptions & { readonly level: "list" | "checksum" | "read"; readonly sample: number },
 ): Promise<DomainsCheckReport> {
   const isWhole = level === "read" && sample === 0;
   const check = async (domain: Repository): Promise<CheckReport> =>
-    isWhole ? await checkRepository(domain, options) : await checkListed(domain, { ...options, sample });
+    isWhole ? await checkRepository(domain, options) : await checkListed(domain, { ...options, sample, compare: level === "checksum" });
   const reports: CheckReport[] = [];
   for (const domain of domains.opened) reports.push(await check(domain));
   const lost = domains.lost.map(({ id, error }): Finding => ({ what: `keys/${id}`, reason: error.message, points: [], places: [] }));
@@ -27,6 +28,7 @@ export async function checkDomains(
   const findings = [...lost, ...(await domains.withoutNewcomers(found, pointOf, options.signal))];
   const total = (of: (report: CheckReport) => number): number => reports.reduce((sum, report) => sum + of(report), 0);
   const samples = reports.flatMap((report) => (report.sample === undefined ? [] : [report.sample]));
+  const sums = reports.flatMap((report) => (report.sums === undefined ? [] : [report.sums]));
   const packs = samples.reduce((sum, one) => sum + one.packs, 0);
   return {
     points: total((report) => report.points),
@@ -34,11 +36,16 @@ export async function checkDomains(
     bytesRead: total((report) => report.bytesRead),
     findings,
     noted: reports.every(({ noted }) => noted),
+    ...(sums.length === 0 ? {} : { sums: sums.reduce(added) }),
     ...(samples.length === 0
       ? {}
       : { sample: { packs, detects: samples.every(({ detects }) => detects === 0) ? 0 : detectable(packs, Number.POSITIVE_INFINITY) } }),
     destroyed: await destroyedOf(domains, options.signal),
   };
+}
+
+function added(a: SumCounts, b: SumCounts): SumCounts {
+  return { compared: a.compared + b.compared, unrecorded: a.unrecorded + b.unrecorded, unkept: a.unkept + b.unkept };
 }
 
 /** The id of the point that a finding is about, where it is about one. */
