@@ -24,7 +24,7 @@ export async function checkDomains(
   for (const domain of domains.opened) reports.push(await check(domain));
   const lost = domains.lost.map(({ id, error }): Finding => ({ what: `keys/${id}`, reason: error.message, points: [], places: [] }));
   // What no domain can read is found by each.
-  const found = [...new Map(reports.flatMap(({ findings }) => findings).map((one) => [`${one.what}: ${one.reason}`, one])).values()];
+  const found = [...new Map(reports.flatMap(({ findings }) => findings).map((one) => [JSON.stringify(one), one])).values()];
   const findings = [...lost, ...(await domains.withoutNewcomers(found, pointOf, options.signal))];
   const total = (of: (report: CheckReport) => number): number => reports.reduce((sum, report) => sum + of(report), 0);
   const samples = reports.flatMap((report) => (report.sample === undefined ? [] : [report.sample]));

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { FrameSealer } from "../../../src/repository/format/frame.ts";
 import { FrameKind } from "../../../src/repository/format/constants.ts";
 import { checkDomains, offerHints, pruneDomains, Repository, similarImages } from "../../../src/repository/index.ts";
+import { packAt } from "../../../src/repository/layout.ts";
 import { ImageMap } from "../../../src/repository/map/image-map.ts";
 import { NodeReader } from "../../../src/repository/map/node-reader.ts";
 import { KEY } from "../harness.ts";
@@ -72,9 +73,11 @@ describe("domains", () => {
       removed: { packs: 0 },
     });
     const blue = (await lab.domains()).named("blue");
-    const [pack = ""] = await lab.store.keys(`packs/${blue.domain}/`);
+    const newest = (await blue.catalog.list()).points.at(-1);
+    const root = newest?.disks[0]?.root;
+    const pack = packAt(blue.domain, root?.pack ?? "");
     const bytes = Buffer.from(await lab.store.get(pack));
-    bytes.fill(0, 40, 90);
+    bytes.fill(0, root?.offset, (root?.offset ?? 0) + 20);
     await lab.store.put(pack, bytes);
     const { findings } = await checkDomains(await lab.domains(), { signal, level: "read", sample: 0 });
     const ids = new Set((await blue.catalog.list()).points.map(({ id }) => id));
