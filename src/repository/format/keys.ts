@@ -1,4 +1,4 @@
-import { createHmac, hkdfSync } from "node:crypto";
+import { createHmac, createSecretKey, hkdfSync, type KeyObject } from "node:crypto";
 
 import { FormatError } from "./errors.ts";
 
@@ -11,6 +11,13 @@ export const NO_KEY: Uint8Array = new Uint8Array(KEY_LENGTH);
 /** HKDF-SHA-256 to 32 bytes, FORMAT.md §4. */
 export function derive(key: Uint8Array, salt: Uint8Array, info: string): Buffer {
   return Buffer.from(hkdfSync("sha256", key, salt, text.encode(info), KEY_LENGTH));
+}
+
+function deriveKeyObject(key: Uint8Array, salt: Uint8Array, info: string): KeyObject {
+  const derived = derive(key, salt, info);
+  const made = createSecretKey(derived);
+  derived.fill(0);
+  return made;
 }
 
 /** 16 hex digits that tell one key from another. @param repositoryId 16 bytes */
@@ -39,11 +46,12 @@ export function repositoryKeys(key: Uint8Array, repositoryId: Uint8Array): Repos
   };
 }
 
-/** What is derived from a domain key; plain data, so that it can be handed to worker threads. */
+/** What is derived from a domain key; nothing but what can be handed to worker threads. */
 export interface DomainKeys {
   readonly encrypted: boolean;
   readonly domainKey: Uint8Array;
-  readonly document: Uint8Array;
+  /** ready for use: thousands of points are opened with it */
+  readonly document: KeyObject;
   readonly name: Uint8Array;
   readonly hash: { readonly granule: Uint8Array; readonly node: Uint8Array; readonly capture: Uint8Array };
 }
@@ -54,7 +62,7 @@ export function domainKeys(key: Uint8Array, repositoryId: Uint8Array, encrypted:
   return {
     encrypted,
     domainKey: key,
-    document: derive(key, repositoryId, "thinstream/1/document"),
+    document: deriveKeyObject(key, repositoryId, "thinstream/1/document"),
     name: derive(key, repositoryId, "thinstream/1/name"),
     hash: {
       granule: derive(key, repositoryId, "thinstream/1/hash/granule"),
