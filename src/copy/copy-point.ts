@@ -10,10 +10,13 @@ import {
   readCapture,
   similarImages,
 } from "../repository/index.ts";
+import { CopyError } from "./errors.ts";
 import { identityOf, type SharedPoint } from "./plan-copy.ts";
 import type { CopyWork } from "./work.ts";
 
-interface Standing {
+export interface Standing {
+  /** the point's number in the target, by the plan */
+  readonly seq: number;
   /** an earlier point that both repositories have; null: none */
   readonly base: SharedPoint | null;
   /** whether other images of the target are compared with */
@@ -27,6 +30,7 @@ interface Standing {
 export async function copyPoint(source: PointRecord, standing: Standing, work: CopyWork): Promise<PointRecord> {
   const { from, to, codec, signal, onStep } = work.request;
   const lineage = await to.catalog.lineage(source.vm.name, { depth: 1, signal });
+  requirePlanned(source, { standing, lineage }, to.store.url);
   const session = new BackupSession(to, { vm: source.vm, codec, signal, lineage });
   try {
     await onStep?.("opened");
@@ -46,6 +50,14 @@ export async function copyPoint(source: PointRecord, standing: Standing, work: C
   } finally {
     await session.close();
   }
+}
+
+/** What somebody else has put there since the plan was made may be this very point, or a younger one. */
+function requirePlanned({ vm }: PointRecord, { standing, lineage }: Pick<DiskWork, "standing" | "lineage">, url: string): void {
+  if (lineage.nextSeq === standing.seq) return;
+  throw new CopyError("target-changed", `Somebody else stored restore points of ${vm.name} in ${url} while this copy ran`, {
+    hint: "What was copied stays. Copy again, and run one copy or backup of a machine into a repository at a time",
+  });
 }
 
 interface DiskWork {

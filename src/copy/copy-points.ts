@@ -1,6 +1,6 @@
 import { errorText } from "../lib/errors.ts";
 import { ImageReader, isLoss, type PointRecord } from "../repository/index.ts";
-import { copyPoint } from "./copy-point.ts";
+import { copyPoint, type Standing } from "./copy-point.ts";
 import { type MachinePlan, type PassedOver, planCopy, type SharedPoint } from "./plan-copy.ts";
 import { type CopyRequest, type CopyWork, Progress } from "./work.ts";
 
@@ -46,15 +46,17 @@ export async function copyPoints(request: CopyRequest): Promise<CopyReport> {
 }
 
 async function copyMachine(
-  { todo, shared }: MachinePlan,
+  { todo, shared, nextSeq }: MachinePlan,
   work: CopyWork,
 ): Promise<{ readonly made: CopiedPoint[]; readonly damaged: { id: string; message: string }[] }> {
   const [made, damaged]: [CopiedPoint[], { id: string; message: string }[]] = [[], []];
   let base = todo.length === 0 ? null : await newestLive(shared, work.request);
+  let seq = nextSeq;
   for (const source of todo) {
     try {
-      const target = await copyOne(source, base, work);
+      const target = await copyOne(source, { base, seq }, work);
       made.push(report(source, target));
+      seq = target.seq + 1;
       base = { source, target };
     } catch (thrown) {
       work.request.signal.throwIfAborted();
@@ -67,9 +69,9 @@ async function copyMachine(
 }
 
 /** Against an earlier point where that can be read in both repositories, else all of it. */
-async function copyOne(source: PointRecord, base: SharedPoint | null, work: CopyWork): Promise<PointRecord> {
+async function copyOne(source: PointRecord, { base, seq }: Pick<Standing, "base" | "seq">, work: CopyWork): Promise<PointRecord> {
   try {
-    return await copyPoint(source, { base, compare: true }, work);
+    return await copyPoint(source, { base, seq, compare: true }, work);
   } catch (thrown) {
     work.request.signal.throwIfAborted();
     if (!isLoss(thrown)) throw thrown;
@@ -77,7 +79,7 @@ async function copyOne(source: PointRecord, base: SharedPoint | null, work: Copy
       { point: source.id, reason: errorText(thrown) },
       "Something that a copy stood on cannot be read: copying all of the point",
     );
-    return await copyPoint(source, { base: null, compare: false }, work);
+    return await copyPoint(source, { base: null, seq, compare: false }, work);
   }
 }
 

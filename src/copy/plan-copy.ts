@@ -18,6 +18,8 @@ export interface MachinePlan {
   /** in this order */
   readonly todo: readonly PointRecord[];
   readonly passedOver: readonly PassedOver[];
+  /** where the machine's next point goes in the target, as it was before the target was looked through */
+  readonly nextSeq: number;
   /** points that both repositories have and neither has forgotten, the newest first: what a copy can stand on */
   readonly shared: readonly SharedPoint[];
 }
@@ -52,8 +54,9 @@ export async function planCopy(from: Repository, to: Repository, wanted: Wanted,
   const { machines, unreadable } = await findMachines(from, wanted, signal);
   const plans: MachinePlan[] = [];
   for (const [vm, points] of machines) {
+    const { nextSeq } = await to.catalog.lineage(vm, { depth: 0, signal });
     const { points: targets, forgotten } = await to.catalog.list({ vm, withForgotten: true, signal });
-    plans.push(planMachine({ vm, points, targets, forgotten, named, from, to }));
+    plans.push({ ...planMachine({ vm, points, targets, forgotten, named, from, to }), nextSeq });
   }
   return { machines: plans, unreadable };
 }
@@ -100,7 +103,7 @@ interface Machine {
  * Points go in the order they were taken, each after those that are there: a point behind a younger one would take its machine out of retention, and
  * one that was forgotten in the target is not brought back.
  */
-function planMachine({ vm, points, targets, forgotten, named, from, to }: Machine): MachinePlan {
+function planMachine({ vm, points, targets, forgotten, named, from, to }: Machine): Omit<MachinePlan, "nextSeq"> {
   const there = new Map(targets.map((target) => [identityOf(target, to), target]));
   const sources = points.toSorted((a, b) => a.seq - b.seq);
   const known = new Set(sources.map((source) => identityOf(source, from)));

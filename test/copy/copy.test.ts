@@ -149,6 +149,22 @@ describe("a copy of points", () => {
     },
   );
 
+  test("beside another one puts no point there twice, nor behind a younger one", async () => {
+    const history = new History(await encrypted());
+    await history.go(4);
+    for (const step of ["opened", "head-written"] as const) {
+      const to = await encrypted();
+      let other: Promise<unknown> | null = null;
+      const onStep = async (name: string): Promise<void> => {
+        if (name === step) await (other ??= copyAll(history.repository, to));
+      };
+      const code = step === "opened" ? "commit-lost" : "target-changed";
+      await expect(copyAll(history.repository, to, { onStep })).rejects.toMatchObject({ code });
+      await expectSame(history, to);
+      expect((await copyAll(history.repository, to)).copied).toEqual([]);
+    }
+  });
+
   test("finds in the target what other machines have", async () => {
     const history = new History(await encrypted());
     await history.go();
