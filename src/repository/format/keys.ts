@@ -13,6 +13,7 @@ export function derive(key: Uint8Array, salt: Uint8Array, info: string): Buffer 
   return Buffer.from(hkdfSync("sha256", key, salt, text.encode(info), KEY_LENGTH));
 }
 
+/** The same where no program sees the bytes: they are overwritten when nobody has the key any more. */
 function deriveKeyObject(key: Uint8Array, salt: Uint8Array, info: string): KeyObject {
   const derived = derive(key, salt, info);
   const made = createSecretKey(derived);
@@ -29,7 +30,8 @@ export function keyIdOf(key: Uint8Array, repositoryId: Uint8Array): string {
 /** What is derived from the repository key. */
 export interface RepositoryKeys {
   readonly keyId: string;
-  readonly config: Buffer;
+  readonly config: KeyObject;
+  /** made for who asks, and to be overwritten by them */
   readonly document: Buffer;
   /** 8 hex digits */
   domainId(name: string): string;
@@ -40,8 +42,10 @@ export function repositoryKeys(key: Uint8Array, repositoryId: Uint8Array): Repos
   requireKey(key);
   return {
     keyId: keyIdOf(key, repositoryId),
-    config: derive(key, repositoryId, "thinstream/1/config"),
-    document: derive(key, repositoryId, "thinstream/1/document"),
+    config: deriveKeyObject(key, repositoryId, "thinstream/1/config"),
+    get document() {
+      return derive(key, repositoryId, "thinstream/1/document");
+    },
     domainId: (name) => derive(key, repositoryId, `thinstream/1/domain/${name}`).toString("hex", 0, 4),
   };
 }
