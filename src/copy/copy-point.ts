@@ -28,15 +28,22 @@ export interface Standing {
  * wrote since a point of the target (FORMAT.md §8).
  */
 export async function copyPoint(source: PointRecord, standing: Standing, work: CopyWork): Promise<PointRecord> {
-  const { from, to, codec, signal, onStep } = work.request;
+  const { to, codec, signal } = work.request;
   const lineage = await to.catalog.lineage(source.vm.name, { depth: 1, signal });
   requirePlanned(source, { standing, lineage }, to.store.url);
-  const session = new BackupSession(to, { vm: source.vm, codec, signal, lineage });
+  return await work.memory.lend(async (memory) => {
+    const session = new BackupSession(to, { vm: source.vm, codec, signal, lineage, memory });
+    return await finish(await writePoint(source, { session, standing, lineage }, work), lineage, work);
+  });
+}
+
+async function writePoint(source: PointRecord, { session, ...place }: Omit<DiskWork, "position">, work: CopyWork): Promise<PointRecord> {
+  const { from, signal, onStep } = work.request;
   try {
     await onStep?.("opened");
     let position = 0;
     for (const disk of source.disks) {
-      await copyDisk(disk, { session, standing, lineage, position }, work);
+      await copyDisk(disk, { ...place, session, position }, work);
       position += disk.size;
     }
     for (const capture of source.captures) await session.addCapture(capture.name, await readCapture(from, capture, signal));
@@ -46,7 +53,7 @@ export async function copyPoint(source: PointRecord, standing: Standing, work: C
     const [repository = "", point = ""] = identityOf(source, from).split("/");
     const { level, consistency, warnings, tool, time } = source;
     const copied = { time, origin: { repository, point } };
-    return await finish(await session.commit({ level, consistency, warnings, tool, copied }), lineage, work);
+    return await session.commit({ level, consistency, warnings, tool, copied });
   } finally {
     await session.close();
   }

@@ -1,8 +1,8 @@
 import { errorText } from "../lib/errors.ts";
-import { ImageReader, isLoss, type PointRecord } from "../repository/index.ts";
+import { isLoss, type PointRecord } from "../repository/index.ts";
 import { copyPoint, type Standing } from "./copy-point.ts";
 import { type MachinePlan, type PassedOver, planCopy, type SharedPoint } from "./plan-copy.ts";
-import { type CopyRequest, type CopyWork, Progress } from "./work.ts";
+import { CopyMemory, type CopyRequest, type CopyWork, Progress, readerFor } from "./work.ts";
 
 export interface CopiedPoint {
   readonly from: string;
@@ -30,16 +30,17 @@ export async function copyPoints(request: CopyRequest): Promise<CopyReport> {
   await to.requireSafeWrites(signal);
   const plan = await planCopy(from, to, wanted, signal);
   const progress = new Progress(plan.machines, request);
-  const reader = new ImageReader(from);
+  const [reader, memory] = [readerFor(from), new CopyMemory(to)];
   const copied: CopiedPoint[] = [];
   const failed = plan.unreadable.map(({ id, error }) => ({ id, message: errorText(error) }));
   try {
     for (const machine of plan.machines) {
-      const { made, damaged } = await copyMachine(machine, { request, reader, progress });
+      const { made, damaged } = await copyMachine(machine, { request, reader, memory, progress });
       copied.push(...made);
       failed.push(...damaged);
     }
   } finally {
+    await memory.close();
     await reader.close();
   }
   return { copied, passedOver: plan.machines.flatMap(({ passedOver }) => passedOver), failed };
