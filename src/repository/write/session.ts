@@ -25,6 +25,7 @@ import { NodeReader } from "../map/node-reader.ts";
 import { TreeBuilder } from "../map/tree-builder.ts";
 import type { Repository } from "../repository.ts";
 import { mayCommit, wasInTime } from "../rules.ts";
+import { writeSums } from "../sums.ts";
 import { contradictsBase } from "./base-doubt.ts";
 import type { BufferPool } from "./buffer-pool.ts";
 import { type DiskProgress, trustedUpTo, writeDisk } from "./disk-writer.ts";
@@ -213,6 +214,8 @@ export class BackupSession {
     await this.flush();
     const { store, catalog } = this.#repository;
     const { lineage, vm, signal } = this.#options;
+    const run = this.#runId.toString("hex");
+    if (!this.#shipper.sums.isEmpty) await writeSums(this.#repository, run, this.#shipper.sums, signal);
     const time = await store.now({ signal });
     // Prune may have given up what an older run refers to.
     if (!mayCommit(lineage.asOf.getTime(), time.getTime())) {
@@ -227,7 +230,7 @@ export class BackupSession {
       seq: lineage.nextSeq,
       time: time.toISOString(),
       vm,
-      run: this.#runId.toString("hex"),
+      run,
       parent: parent?.id ?? null,
       ...facts,
       ...copied,
