@@ -2,7 +2,7 @@ import { StoreError } from "../objectstore/index.ts";
 import type { DiskContent } from "./disk-content.ts";
 import { RepositoryError } from "./errors.ts";
 import { DocumentKind, FrameKind, GRANULE } from "./format/constants.ts";
-import { openDocument, sealDocument } from "./format/document.ts";
+import { type DocumentSeal, openDocument, sealDocument } from "./format/document.ts";
 import { FormatError } from "./format/errors.ts";
 import { FrameSealer } from "./format/frame.ts";
 import { decodeHints, encodeHints, type HintCandidate, type HintSample, MAX_SAMPLES } from "./format/hints.ts";
@@ -89,6 +89,6 @@ async function imageOfCandidate(repository: Repository, candidate: HintCandidate
   }
 }
 
-function seal({ keys, domain }: Repository): { kind: DocumentKind; key: Uint8Array; at: string; encrypted: boolean } {
+function seal({ keys, domain }: Repository): DocumentSeal {
   return { kind: DocumentKind.hints, key: keys.document, at: hintsAt(domain), encrypted: keys.encrypted };
 }

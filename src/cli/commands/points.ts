@@ -1,5 +1,5 @@
 import { formatBytes } from "../../lib/bytes.ts";
-import type { PointRecord } from "../../repository/index.ts";
+import type { DiskStats, PointDisk, PointRecord } from "../../repository/index.ts";
 import { type Context, type Outcome, type RepositoryFlags, withDomains } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { table } from "../table.ts";
@@ -11,32 +11,32 @@ export interface PointsFlags extends RepositoryFlags {
 /** `thinstream points`: what can be restored, oldest first. */
 export async function points(flags: PointsFlags, context: Context): Promise<Outcome> {
   return await withDomains(flags, context, async (domains) => {
-    const listing = await domains.list({ signal: context.signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) });
+    const options = { signal: context.signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) };
+    const listing = await domains.digests(options, (point, held, { label }) => ({
+      ...summary(point, held),
+      ...(domains.several ? { domain: label } : {}),
+    }));
     const warnings = [
       ...listing.unreadable.map(({ id, error }) => `The restore point ${id} cannot be read: ${error.message}`),
       ...domains.lost.map(({ id, error }) => `All points of the domain ${id} are unreadable: ${error.message}`),
     ];
-    const listed = listing.points.toSorted((a, b) => (a.point.time === b.point.time ? 0 : a.point.time < b.point.time ? -1 : 1));
+    const listed = listing.points.toSorted((a, b) => (a.time === b.time ? 0 : a.time < b.time ? -1 : 1));
     const inOrder = domains.opened.length === 1 ? listing.points : listed;
-    const rows = inOrder.map(({ point, domain }) => [
+    const rows = inOrder.map((point) => [
       point.id,
-      point.vm.name,
-      ...(domains.several ? [domain.label] : []),
+      point.vm,
+      ...(domains.several ? [point.domain ?? ""] : []),
       point.time,
       point.level,
       point.consistency,
       point.disks.map((disk) => `${disk.name} ${formatBytes(disk.size)}`).join(", "),
-      formatBytes(point.disks.reduce((sum, { stats }) => sum + stats.uploadedBytes, 0)),
-      listing.held.has(point.id) ? "held" : "",
+      formatBytes(point.disks.reduce((sum, { uploadedBytes }) => sum + uploadedBytes, 0)),
+      point.held ? "held" : "",
     ]);
     const head = ["POINT", "VM", ...(domains.several ? ["DOMAIN"] : []), "TIME", "LEVEL", "CONSISTENCY", "DISKS", "STORED", "HOLD"];
-    const json = inOrder.map(({ point, domain }) => ({
-      ...summary(point, listing.held.has(point.id)),
-      ...(domains.several ? { domain: domain.label } : {}),
-    }));
     const destroyed = domains.destroyed.map(({ name, time }) => ({ name, time }));
     return {
-      json: { points: json, warnings, ...(destroyed.length === 0 ? {} : { destroyed }) },
+      json: { points: inOrder, warnings, ...(destroyed.length === 0 ? {} : { destroyed }) },
       text: [rows.length === 0 ? "No restore points" : table(head, rows), ...destroyed.map(destroyedLine), ...warnings].join("\n"),
       exitCode: warnings.length === 0 ? ExitCode.ok : ExitCode.warnings,
     };
@@ -87,7 +87,14 @@ function diskRow({ name, size, level, stats, checkpoint, reason }: PointRecord["
   ];
 }
 
-function summary(point: PointRecord, held: boolean): object {
+interface PointSummary extends Pick<PointRecord, "id" | "time" | "level" | "consistency" | "parent" | "warnings"> {
+  readonly vm: string;
+  readonly uuid: string | null;
+  readonly held: boolean;
+  readonly disks: readonly (Pick<PointDisk, "name" | "size" | "level"> & DiskStats)[];
+}
+
+function summary(point: PointRecord, held: boolean): PointSummary {
   const { id, time, level, consistency, parent, disks, warnings } = point;
   return {
     id,

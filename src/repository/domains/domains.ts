@@ -168,6 +168,21 @@ export class Domains {
     return { points, unreadable: await this.withoutNewcomers(unreadable, ({ id }) => id, options.signal), held };
   }
 
+  /** The same, of which no more is kept than what `digest` makes of each point. */
+  async digests<T>(
+    options: ListingOptions,
+    digest: (point: PointRecord, held: boolean, domain: Repository) => T,
+  ): Promise<{ readonly points: readonly T[]; readonly unreadable: readonly UnreadablePoint[] }> {
+    const points: T[] = [];
+    const unreadable = new Map<string, UnreadablePoint>();
+    for (const domain of this.opened) {
+      const listing = await domain.catalog.digests(options, (point, held) => digest(point, held, domain));
+      points.push(...listing.points);
+      for (const one of listing.unreadable) unreadable.set(one.id, one);
+    }
+    return { points, unreadable: await this.withoutNewcomers([...unreadable.values()], ({ id }) => id, options.signal) };
+  }
+
   /** Without points that no key at hand opens, where there are keys that were not there when this was opened: they may be of those. */
   async withoutNewcomers<T>(things: readonly T[], idOf: (thing: T) => string | null, signal?: AbortSignal): Promise<T[]> {
     if (things.length === 0 || this.partial || !(await this.#hasNewcomers(signal))) return [...things];

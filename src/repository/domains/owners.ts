@@ -1,6 +1,6 @@
 import type { ObjectStore } from "../../objectstore/index.ts";
 import { DocumentKind } from "../format/constants.ts";
-import { openDocument } from "../format/document.ts";
+import { type DocumentSeal, openDocument } from "../format/document.ts";
 import { FormatError } from "../format/errors.ts";
 import type { DomainKeys } from "../format/keys.ts";
 import { headAt, POINTS } from "../layout.ts";
@@ -61,7 +61,7 @@ export class Owners {
   }
 }
 
-function opens(bytes: Uint8Array, seal: { readonly kind: DocumentKind; readonly key: Uint8Array; readonly at: string }): boolean {
+function opens(bytes: Uint8Array, seal: Omit<DocumentSeal, "encrypted">): boolean {
   try {
     openDocument(bytes, { ...seal, encrypted: true });
     return true;
