@@ -15,7 +15,8 @@ export { type KeyAccess, KeyRing, type SlotState, type SlotView } from "./keys/k
 export { LocalKeyWrap } from "./keys/local-key-wrap.ts";
 export type { NewKey, Replaced } from "./keys/rotate.ts";
 export { type ImageRoot, isLoss } from "./map/image-map.ts";
-export { offerHints, similarImages } from "./hints.ts";
+export { offerHints, type SimilarImage, similarImages } from "./hints.ts";
+export type { SparsePacks } from "./prune/sparse.ts";
 export { prune, type PruneReport } from "./prune/prune.ts";
 export type { PruneOptions, PruneProgress, WaitingPacks } from "./prune/plan.ts";
 export { readCapture, readCapturePiece } from "./read/captures.ts";

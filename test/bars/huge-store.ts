@@ -136,7 +136,7 @@ export class HugeStore extends MemoryObjectStore {
       codec: Codec.none,
       hash: Buffer.alloc(HASH_LENGTH, 1),
     };
-    const stats = { dirtyBytes: 0, zeroBytes: 0, readBytes: 0, newBytes: 0, uploadedBytes: 0, mapBytes: 0 };
+    const stats = { dirtyBytes: 0, zeroBytes: 0, readBytes: 0, newBytes: 0, compactedBytes: 0, uploadedBytes: 0, mapBytes: 0 };
     const text = encodePoint({
       id: pointId(vm, seq),
       seq,
@@ -149,7 +149,9 @@ export class HugeStore extends MemoryObjectStore {
       time: new Date(Date.UTC(2026, 0, seq)).toISOString(),
       vm: { name: this.#names[machine] ?? "", uuid: null },
       tool: { name: "test", version: "0" },
-      disks: [{ name: "vda", size: TiB, root, level: "full", reason: "", base: null, checkpoint: null, imageInfo: null, stats }],
+      disks: [
+        { name: "vda", size: TiB, root, level: "full", reason: "", base: null, checkpoint: null, imageInfo: null, stats, compactedTo: 0 },
+      ],
     });
     return sealDocument(text, {
       kind: DocumentKind.point,

@@ -90,7 +90,15 @@ export const mapNode: fc.Arbitrary<MapNode> = fc
 
 const text = fc.string({ unit: "grapheme", maxLength: 20 });
 const count = fc.nat();
-const stats = fc.record({ dirtyBytes: count, zeroBytes: count, readBytes: count, newBytes: count, uploadedBytes: count, mapBytes: count });
+const stats = fc.record({
+  dirtyBytes: count,
+  zeroBytes: count,
+  readBytes: count,
+  newBytes: count,
+  compactedBytes: count,
+  uploadedBytes: count,
+  mapBytes: count,
+});
 const disk = fc.record({
   name: text,
   size: fc.maxSafeNat(),
@@ -101,6 +109,7 @@ const disk = fc.record({
   root: fc.option(reference()),
   imageInfo: fc.option(fc.dictionary(fc.string(), fc.string())),
   stats,
+  compactedTo: count,
 });
 const piece = fc.tuple(reference(), fc.integer({ min: 0, max: 1024 * 1024 })).map(([one, textLength]) => ({ ...one, textLength }));
 const capture = fc

@@ -45,7 +45,7 @@ class Steps {
   }
 }
 
-function textOf({ points, packs, removed, waiting, unclear }: PruneReport, dryRun: boolean): string {
+function textOf({ points, packs, removed, waiting, sparse, unclear }: PruneReport, dryRun: boolean): string {
   const extra = [
     ...(points.forgotten > 0 ? [`${points.forgotten} of them forgotten less than 30 hours ago`] : []),
     ...(points.held > 0 ? [`${points.held} forgotten but held`] : []),
@@ -57,6 +57,7 @@ function textOf({ points, packs, removed, waiting, unclear }: PruneReport, dryRu
       const reason = why === "young" ? "may belong to a backup under way" : "were found unneeded, and have to be so again";
       return `${count} packs, ${formatBytes(bytes)}, ${reason}: a prune after ${until.toISOString().slice(0, 16)}Z may remove them`;
     }),
+    ...sparseLines(sparse),
   ];
   if (unclear.length === 0) return lines.join("\n");
   return [
@@ -64,4 +65,12 @@ function textOf({ points, packs, removed, waiting, unclear }: PruneReport, dryRu
     "NO PACK MAY GO, because nobody can tell what these restore points need; bring them back, or forget them and wait 30 hours:",
     ...unclear.map(({ id, reason }) => `  ${id}: ${reason}`),
   ].join("\n");
+}
+
+function sparseLines({ packs, bytes, needless, newest }: PruneReport["sparse"]): string[] {
+  if (packs === 0) return [];
+  const again = newest.packs === 0 ? "" : `the next backups store again what they need of ${newest.packs} of them, ${formatBytes(newest.bytes)}; `;
+  return [
+    `${packs} packs, ${formatBytes(bytes)}, are needed for less than 30 %, and hold ${formatBytes(needless)} that nobody needs: ${again}each goes when the restore points that need it were forgotten`,
+  ];
 }

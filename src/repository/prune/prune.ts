@@ -1,5 +1,6 @@
 import type { Repository } from "../repository.ts";
 import { type Plan, Pruning, type PruneOptions, sumOf, type WaitingPacks } from "./plan.ts";
+import { type SparsePacks, sumUp } from "./sparse.ts";
 import { Sweep } from "./sweep.ts";
 
 export interface PruneReport {
@@ -11,6 +12,8 @@ export interface PruneReport {
   /** what was removed, or would be in a dry run */
   readonly removed: { readonly points: readonly string[]; readonly packs: number; readonly bytes: number };
   readonly waiting: readonly WaitingPacks[];
+  /** packs of which little is needed, which the next backups make free */
+  readonly sparse: SparsePacks;
   /** Why no pack may be given up at all: points of which it cannot be said what they refer to. */
   readonly unclear: readonly { readonly id: string; readonly reason: string }[];
 }
@@ -22,13 +25,14 @@ export async function prune(repository: Repository, options: PruneOptions): Prom
   return reportOf(plan);
 }
 
-function reportOf({ at, roots, stored, reached, removable, waiting, unclear }: Plan): PruneReport {
+function reportOf({ at, roots, stored, reached, removable, waiting, needless, unclear }: Plan): PruneReport {
   return {
     at,
     points: { counted: reached.points, forgotten: roots.forgotten, held: roots.held },
     packs: { stored: stored.count, bytes: stored.bytes },
     removed: { points: roots.gone.map(({ id }) => id), ...sumOf(removable) },
     waiting,
+    sparse: sumUp(needless, stored, reached),
     unclear,
   };
 }
