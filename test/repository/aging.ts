@@ -18,13 +18,17 @@ export class Aging {
   readonly points: { readonly point: PointRecord; readonly bytes: Buffer }[] = [];
   repository!: Repository;
 
+  /** whether what changed is known, or all is read each time */
+  tracks = true;
+
   private constructor(granules: number) {
     this.disk = new MemoryDisk("vda", granules * GRANULE);
-    this.disk.write(0, randomBytes(granules * GRANULE));
   }
 
-  static async start(granules: number): Promise<Aging> {
+  /** @param content of each granule at first */
+  static async start(granules: number, content: (place: number) => Buffer = () => randomBytes(GRANULE)): Promise<Aging> {
     const lab = new Aging(granules);
+    for (let place = 0; place < granules; place++) lab.disk.write(place * GRANULE, content(place));
     lab.repository = await newRepository(lab.store);
     return lab;
   }
@@ -41,19 +45,15 @@ export class Aging {
     return point;
   }
 
-  /** whether what changed is known, or all is read each time */
-  tracks = true;
-
   /** Forgets all but the newest. */
   async keepLast(count: number): Promise<void> {
-    for (const { point } of this.points.splice(0, Math.max(0, this.points.length - count)))
-      await this.repository.catalog.forget(point.id);
+    for (const { point } of this.points.splice(0, Math.max(0, this.points.length - count))) await this.repository.catalog.forget(point.id);
   }
 
   /** A prune, so late that what lies in the store is old to it. */
-  async prune(): Promise<PruneReport> {
+  async prune(options: { readonly dryRun?: boolean } = {}): Promise<PruneReport> {
     this.store.hours += 31;
-    return await prune(this.repository, { signal });
+    return await prune(this.repository, { signal, ...options });
   }
 
   /** Bytes of all packs over those of the disk. */
