@@ -27,6 +27,35 @@ const disk = record({
 /** What was asked of the store, tries that failed counted in. */
 const requests = record({ get: count, head: count, list: count, put: count, delete: count });
 
+/** What a prune found and did. */
+const pruned = record({
+  /** stored when it began */
+  packs: count,
+  packBytes: bytes,
+  removedPoints: count,
+  removedPacks: count,
+  removedBytes: bytes,
+  /** not needed any more, and kept until they have been found so twice */
+  waitingBytes: bytes,
+  /** when a prune may remove the first of them, RFC 3339 */
+  waitingUntil: Type.Optional(Type.String()),
+  /** points of which nobody can tell what they need: while there are any, no pack goes */
+  unclear: count,
+});
+
+/** The most ids of damaged points that a result has. */
+export const MAX_DAMAGED = 64;
+
+const checked = record({
+  points: count,
+  packs: count,
+  bytesRead: bytes,
+  findings: count,
+  /** points that are damaged, and the ids of the first of them */
+  damaged: count,
+  damagedPoints: Type.Array(Type.String(), { maxItems: MAX_DAMAGED }),
+});
+
 const succeeded = record({
   version: Type.Literal(1),
   outcome: Type.Literal("Succeeded"),
@@ -48,6 +77,8 @@ const succeeded = record({
   disks: Type.Optional(Type.Array(disk)),
   /** catalog and forget: how many */
   points: Type.Optional(count),
+  prune: Type.Optional(pruned),
+  check: Type.Optional(checked),
   /** what the progress counted to; absent where there was nothing to count */
   totalBytes: Type.Optional(bytes),
   requests: Type.Optional(requests),
@@ -69,6 +100,8 @@ const schema = oneOfBy("outcome", [succeeded, failed]);
 export type SucceededResult = Static<typeof succeeded>;
 export type FailedResult = Static<typeof failed>;
 export type AgentResult = Static<typeof schema>;
+export type PrunedResult = Static<typeof pruned>;
+export type CheckedResult = Static<typeof checked>;
 export type StoreRequests = Static<typeof requests>;
 export type ResultDisk = Static<typeof disk>;
 

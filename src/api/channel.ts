@@ -10,7 +10,7 @@ export const WAIT_MS = 20_000;
 /** An agent that serves ends after so long without a request, ms. */
 export const SERVING_MS: number = 5 * 60_000;
 
-export const phases = ["Starting", "Freeze", "Begun", "Copying", "Committing", "Serving", "Ended"] as const;
+export const phases = ["Starting", "Freeze", "Begun", "Copying", "Committing", "Serving", "Working", "Ended"] as const;
 export type Phase = (typeof phases)[number];
 
 const bytes = Type.Integer({ minimum: 0 });

@@ -31,6 +31,9 @@ export {
   parseAgentResult,
   type ResultDisk,
   type StoreRequests,
+  type PrunedResult,
+  type CheckedResult,
+  MAX_DAMAGED,
   type SucceededResult,
 } from "./agent-result.ts";
 export {
@@ -63,6 +66,7 @@ export {
   type BackupWorkSource,
   type CatalogWork,
   type ForgetWork,
+  type CheckWork,
   type InspectWork,
   MAX_ORDER_BYTES,
   parseWorkOrder,

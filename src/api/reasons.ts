@@ -28,6 +28,9 @@ const unusableRepository = [
   "RepositoryDamaged",
 ] as const;
 
+/** of upkeep: no schedule, or its first time is to come, or nobody can read it */
+const unscheduled = ["NotScheduled", "NotYetDue", "ScheduleInvalid"] as const;
+
 export const backupRepositoryReasons = {
   Ready: ["Available", "Connecting", "CatalogNotSynced", ...unusableRepository],
   Reachable: [
@@ -42,6 +45,8 @@ export const backupRepositoryReasons = {
   ],
   KeyAvailable: ["KeyMatches", "NotEncrypted", "NotChecked", "KeyMissing", "KeyUnreadable", "WrongKey"],
   CatalogSynced: ["Synced", "NotSyncedYet", "SyncFailed", "RepositoryReplaced", "FormatNotSupported", "RepositoryDamaged"],
+  Pruned: ["Pruned", "NothingMayGo", "PruneFailed", "Pruning", ...unscheduled],
+  Sound: ["NoDamageFound", "DamageFound", "CheckFailed", "Checking", ...unscheduled],
   Reconciling: reconciling,
   Stalled: unusableRepository,
 } as const;

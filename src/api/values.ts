@@ -1,5 +1,6 @@
 import type { TString } from "typebox";
 import { InvalidValueError } from "../lib/invalid-value.ts";
+import { cronRule } from "./cron.ts";
 import { type FieldOptions, type Rule, text } from "./schema.ts";
 
 const durationPattern = /^(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?$/;
@@ -68,10 +69,25 @@ export function formatQuantity(bytes: number): string {
 }
 
 /** An IANA time zone: the API server looks it up in its own list. */
-export const timeZoneRule: Rule = {
+const timeZoneRule: Rule = {
   rule: "self.matches('^[A-Za-z]') && self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getHours(self) >= 0",
   message: "must be a time zone of the IANA database, such as UTC or Europe/Paris",
 };
+
+/** A zone that schedules are meant in. @param description without its default */
+export function timeZone(description: string): TString {
+  return text(`${description}, by its name in the IANA database. Default: UTC.`, 64, {
+    minLength: 1,
+    default: "UTC",
+    rules: [timeZoneRule],
+  });
+}
+
+/** @param description ends in a colon's stead: "When backups are made" */
+export function schedule(description: string, otherwise: string): TString {
+  const example = 'a cron expression of five fields, such as "15 2 * * *", or @hourly, @daily, @weekly, @monthly or @yearly';
+  return text(`${description}: ${example}.${otherwise === "" ? "" : ` Default: ${otherwise}.`}`, 128, { minLength: 1, rules: [cronRule] });
+}
 
 /** The sentence of a union: `fields` of the object, exactly one of which is set. */
 export function exactlyOne(fields: readonly string[]): Rule {

@@ -81,6 +81,9 @@ const restore = record({
 const catalog = record({ type: Type.Literal("catalog"), initialize: Type.Boolean() });
 const forget = record({ type: Type.Literal("forget"), points: Type.Array(pointId, { minItems: 1, maxItems: 10_000 }) });
 const inspect = record({ type: Type.Literal("inspect"), point: pointId });
+const prune = record({ type: Type.Literal("prune") });
+/** that everything is there, by lists; and of the packs so many percent are read besides */
+const check = record({ type: Type.Literal("check"), samplePercent: Type.Number({ minimum: 0, maximum: 100 }) });
 
 /** The schema of `order.json`; docs/operator.md says what its fields are for. */
 const schema = record({
@@ -96,7 +99,7 @@ const schema = record({
     /** 32 bytes */
     key: Type.String({ pattern: "^[A-Za-z0-9+/]{43}=$" }),
   }),
-  work: oneOfBy("type", [backup, catalog, forget, inspect, restore]),
+  work: oneOfBy("type", [backup, catalog, check, forget, inspect, prune, restore]),
 });
 
 export type WorkOrder = Static<typeof schema>;
@@ -105,6 +108,7 @@ export type WorkType = Work["type"];
 export type BackupWork = Static<typeof backup>;
 export type BackupWorkSource = BackupWork["source"];
 export type CatalogWork = Static<typeof catalog>;
+export type CheckWork = Static<typeof check>;
 export type ForgetWork = Static<typeof forget>;
 export type InspectWork = Static<typeof inspect>;
 export type RestoreWork = Static<typeof restore>;

@@ -71,7 +71,7 @@ growing=40
 if [ "${1:-}" = controller ]; then
   export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-2}"
   # What it holds is copies of the cluster's objects, for weeks: collected sooner they take less, and little is thrown away.
-  growing=15
+  growing=25
 else
   export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-33554432}"
   export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-2147483648}"

@@ -2,6 +2,7 @@ import { Informer, type InformerOptions, isKubeError, type KubeClient, type Kube
 import { systemClock } from "../lib/clock.ts";
 import type { Logger } from "../lib/logger.ts";
 import { BY_OWNER, BY_RUN } from "./agents/agents.ts";
+import { WITH_AGENT, withAgent } from "./backup/admission.ts";
 import { BY_MACHINE, machineKey } from "./backup/newest.ts";
 import { TO_FORGET, toForget } from "./catalog/forget.ts";
 import { BY_REPOSITORY } from "./catalog/sync.ts";
@@ -35,7 +36,7 @@ export async function makeCaches(client: KubeClient, logger: Logger, signal: Abo
     policies: follow(policies, { resyncMs: RESYNC_MS }),
     backups: follow(backups, {
       resyncMs: RESYNC_MS,
-      indices: { [BY_POLICY]: ({ spec }) => (spec.policyRef === undefined ? [] : [spec.policyRef.name]) },
+      indices: { [BY_POLICY]: ({ spec }) => (spec.policyRef === undefined ? [] : [spec.policyRef.name]), [WITH_AGENT]: withAgent },
     }),
     restores: follow(restoreRequests, { resyncMs: RESYNC_MS }),
     points: follow(restorePoints, {

@@ -24,8 +24,7 @@ export function conditionsAfter(
   now: Date,
 ): Condition[] {
   const observed = { now, generation: object.metadata.generation ?? 0 };
-  let conditions: readonly Condition[] = object.status?.conditions ?? [];
-  for (const say of sayings) conditions = setCondition(conditions, say, observed);
+  let conditions: readonly Condition[] = conditionsWith(object, sayings, now);
   const [first] = sayings;
   for (const type of ["Reconciling", "Stalled"] as const) {
     if (type !== kstatus || first === undefined) conditions = dropCondition(conditions, type);
@@ -34,6 +33,14 @@ export function conditionsAfter(
       conditions = setCondition(conditions, { type, status: "True", reason, message: first.message }, observed);
     }
   }
+  return [...conditions];
+}
+
+/** An object's conditions with these said, and nothing else changed: for what does not decide whether all is well. */
+export function conditionsWith(object: Conditioned, sayings: readonly Say[], now: Date): Condition[] {
+  const observed = { now, generation: object.metadata.generation ?? 0 };
+  let conditions: readonly Condition[] = object.status?.conditions ?? [];
+  for (const say of sayings) conditions = setCondition(conditions, say, observed);
   return [...conditions];
 }
 

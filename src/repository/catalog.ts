@@ -137,6 +137,12 @@ export class Catalog {
     });
   }
 
+  /** Whether a point was forgotten, and is no longer there. */
+  async wasRemoved(id: string, signal?: AbortSignal): Promise<boolean> {
+    const { vmId: vm, seq } = parsePointId(id);
+    return (await this.#taken(vm, seq, signal)) === "removed";
+  }
+
   /** The newest points of a VM that can be read, found without listing. */
   async lineage(vm: string, options: { readonly depth: number; readonly signal?: AbortSignal }): Promise<Lineage> {
     const id = vmId(this.#keys, vm);

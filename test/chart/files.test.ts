@@ -52,6 +52,8 @@ describe("the chart's files", () => {
       "ThinstreamRunFailed",
       "ThinstreamRunStalled",
       "ThinstreamRepositoryUnreachable",
+      "ThinstreamDamageFound",
+      "ThinstreamUpkeepMissed",
       "ThinstreamNobodyLeads",
     ]);
     for (const { annotations } of rules) expect(annotations["description"]).toMatch(/kubectl get|Look at/);

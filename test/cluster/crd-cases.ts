@@ -57,6 +57,26 @@ const selector = {
     { key: "tier", operator: "Exists", values: ["web"] },
   ],
 };
+const cron = {
+  good: ["15 2 * * *", "*/15 0-6,22 1 jan-MAR mon", "@daily", "@hourly", "0 0 1,15 */3 7"],
+  bad: [
+    "@every 1h",
+    "@reboot",
+    "* * * *",
+    "0 0 * * * *",
+    "60 * * * *",
+    "0 24 * * *",
+    "0 0 0 * *",
+    "0 0 * 13 *",
+    "0 0 * * 8",
+    "*/0 * * * *",
+    "daily",
+  ],
+};
+const zones = {
+  good: ["UTC", "Europe/Paris", "America/Argentina/Ushuaia"],
+  bad: ["Europe/Pariss", "Local", "+01:00", "../etc"],
+};
 const bandwidth = { good: ["64Ki", "1.5Gi", "100000000"], bad: ["63Ki", "0", "-1Mi", "2Ti", "fast", "10MB"] };
 const duration = (good: string[], bad: string[]): { good: string[]; bad: string[] } => ({
   good,
@@ -88,31 +108,20 @@ export const ruleCases: readonly RuleCase[] = [
   },
   { kind: "BackupRepository", at: "spec.allowedNamespaces.selector.matchExpressions[]", ...selector },
   { kind: "BackupRepository", at: "spec.limits.uploadBandwidth", ...bandwidth },
+  { kind: "BackupRepository", at: "spec.maintenance.timeZone", ...zones },
+  { kind: "BackupRepository", at: "spec.maintenance.prune.schedule", ...cron },
+  { kind: "BackupRepository", at: "spec.maintenance.check.schedule", ...cron },
 
   { kind: "BackupPolicy", at: "", put: "metadata", good: [{ name: "a".repeat(63) }], bad: [long] },
   {
     kind: "BackupPolicy",
     at: "spec.schedule",
-    good: ["15 2 * * *", "*/15 0-6,22 1 jan-MAR mon", "@daily", "@hourly", "0 0 1,15 */3 7"],
-    bad: [
-      "@every 1h",
-      "@reboot",
-      "* * * *",
-      "0 0 * * * *",
-      "60 * * * *",
-      "0 24 * * *",
-      "0 0 0 * *",
-      "0 0 * 13 *",
-      "0 0 * * 8",
-      "*/0 * * * *",
-      "daily",
-    ],
+    ...cron,
   },
   {
     kind: "BackupPolicy",
     at: "spec.timeZone",
-    good: ["UTC", "Europe/Paris", "America/Argentina/Ushuaia"],
-    bad: ["Europe/Pariss", "Local", "+01:00", "../etc"],
+    ...zones,
   },
   { kind: "BackupPolicy", at: "spec.jitter", ...duration(["0s", "24h"], ["24h1s"]) },
   { kind: "BackupPolicy", at: "spec.window", good: [{ start: "22:00", end: "06:00" }], bad: [{ start: "06:00", end: "06:00" }] },

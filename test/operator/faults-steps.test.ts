@@ -85,6 +85,38 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a controller that is kill
     await vm.expectTidy();
   });
 
+  test("POST pods of a backup does not lose an attempt to a pod that was taken away before it had its order", async () => {
+    runs += 1;
+    const name = `step-${runs}`;
+    await vm.write("vda", `write -P ${runs} ${10 + runs}M 64k`);
+    const killed = killAfter("POST pods", 1, name);
+    await scene.plane.admin.apply([scene.domainRun(name, vm)]);
+    await killed;
+    proxy.onWrite = () => false;
+    const pod = ["pod", (await scene.agentOf(name)).metadata.name, "-n", NAMESPACE];
+    const finalizers = async (list: readonly string[]): Promise<unknown> =>
+      await scene.plane.admin.kubectl(["patch", ...pod, "--type=merge", "-p", JSON.stringify({ metadata: { finalizers: list } })]);
+    // Its node says that it failed, which no controller would see for long.
+    await finalizers(["test.thinstream.dev/stay"]);
+    await scene.plane.admin.kubectl(["delete", ...pod, "--wait=false"]);
+    await scene.plane.admin.kubectl(["wait", ...pod, "--for=jsonpath={.status.phase}=Failed", "--timeout=60s"]);
+    const { promise: seen, resolve } = Promise.withResolvers<void>();
+    proxy.onWrite = ({ what }): boolean => {
+      if (what === "DELETE secrets" || what === STATUS) resolve();
+      return false;
+    };
+    await scene.operator.start(proxy.identity);
+    await seen;
+    await finalizers([]);
+    const run = await scene.finished(name);
+    expect(run.status, scene.operator.log.slice(-3000)).toMatchObject({
+      attempts: 1,
+      level: "Incremental",
+      disks: [{ dirtyBytes: GRANULE }],
+    });
+    await scene.expectNothingLeft();
+  });
+
   test("POST pods of a reading of the catalog reads it anew, long before one that does not start is given up", async () => {
     const killed = killAfter("POST pods", 1, "BackupRepository//other");
     await scene.plane.admin.apply(repositoryObjects("other", scene.repo));

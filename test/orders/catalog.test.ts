@@ -96,6 +96,32 @@ describe("a repository of several hundred points", () => {
     await repository.catalog.release(held);
   });
 
+  test("is pruned, and says what is stored and what of it is not needed", async () => {
+    const result = succeeded(await (await order({ type: "prune" })).run());
+    expect(result).toMatchObject({
+      prune: { packs: expect.any(Number), removedPacks: 0, removedBytes: 0, waitingBytes: 0, unclear: 0 },
+      warnings: [],
+    });
+    expect(result.prune?.packs).toBe(globSync("repo/packs/*/*/*", { cwd: dir }).length);
+    expect(result.message).toMatch(/^0 forgotten restore points and 0 packs, 0 B, of \d+, .* were removed$/);
+  });
+
+  test("is checked: by lists alone, by a sample, and to the last byte", async () => {
+    const packs = globSync("repo/packs/*/*/*", { cwd: dir });
+    const listed = succeeded(await (await order({ type: "check", samplePercent: 0 })).run());
+    expect(listed.check).toMatchObject({ packs: packs.length, bytesRead: 0, findings: 0, damagedPoints: [] });
+    const whole = succeeded(await (await order({ type: "check", samplePercent: 100 })).run());
+    expect(whole.check?.bytesRead).toBeGreaterThan(MACHINES * 500);
+    const bytes = readFileSync(join(dir, packs[0] ?? ""));
+    rmSync(join(dir, packs[0] ?? ""));
+    const damaged = succeeded(await (await order({ type: "check", samplePercent: 0 })).run());
+    writeFileSync(join(dir, packs[0] ?? ""), bytes);
+    expect(damaged.check).toMatchObject({ findings: expect.any(Number), damaged: expect.any(Number) });
+    // More points may be damaged than a result has room for.
+    expect(damaged.check?.damagedPoints.length).toBe(Math.min(64, damaged.check?.damaged ?? 0));
+    expect(damaged.message).toMatch(/^\d+ restore points lack something \(/);
+  });
+
   test("names the points that cannot be read, and serves the others", async () => {
     const [file = ""] = globSync("repo/points/*/0000000007", { cwd: dir });
     const bytes = readFileSync(join(dir, file));

@@ -28,7 +28,11 @@ describe("a work order", () => {
     ["an unknown field", { ...orderOf(backupWork), note: 1 }, 'it has a field that is not of the contract: "note"'],
     ["an unknown field below", changedAt(orderOf(backupWork), ["work", "source", "socket"], () => "x"), "work.source has a field"],
     ["a missing field", changedAt(orderOf(backupWork), ["work", "vm", "name"], () => undefined), "work.vm.name is missing"],
-    ["another work", orderOf({ type: "erase" } as unknown as Work), "work.type must be one of backup, catalog, forget, inspect, restore"],
+    [
+      "another work",
+      orderOf({ type: "erase" } as unknown as Work),
+      "work.type must be one of backup, catalog, check, forget, inspect, prune, restore",
+    ],
     [
       "another engine",
       changedAt(orderOf(backupWork), ["work", "source", "engine"], () => "tape"),

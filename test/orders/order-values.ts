@@ -27,7 +27,9 @@ export const works: readonly Work[] = [
   backupWork,
   { ...backupWork, source: { engine: "image", images: [{ disk: "root", path: "/run/thinstream/volumes/root/disk.img", format: "raw" }] } },
   { type: "catalog", initialize: false },
+  { type: "check", samplePercent: 2.5 },
   { type: "forget", points: ["0123456789ab-1", "0123456789ab-20"] },
+  { type: "prune" },
   { type: "inspect", point: "0123456789ab-1" },
   { type: "restore", point: "0123456789ab-1", disks: [{ disk: "root", path: "/dev/root", mode: "Block" }] },
 ];

@@ -1,7 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
 
-import { checkListed, type CheckReport, readCapture } from "../../src/repository/index.ts";
+import { FaultyObjectStore } from "../../src/objectstore/index.ts";
+import { checkListed, type CheckReport, readCapture, Repository } from "../../src/repository/index.ts";
+import { KEY } from "./harness.ts";
 import { readDisk } from "./light-reader.ts";
 import { PruneLab } from "./prune/lab.ts";
 
@@ -78,6 +80,19 @@ test("points that are missing or cannot be read are named", async () => {
   await lab.store.delete(first);
   await lab.store.put(second, randomBytes(100));
   expect((await listed(lab)).findings.map(({ points }) => points)).toHaveLength(2);
+});
+
+test("a forgotten point that a prune removes meanwhile is not missed", async () => {
+  const lab = await build();
+  const [first = ""] = await lab.store.keys("points/");
+  const store = new FaultyObjectStore(lab.store, []);
+  store.list = async function* (prefix, ...options) {
+    yield* lab.store.list(prefix, ...options);
+    if (prefix === "points/") await lab.store.delete(first);
+  };
+  const repository = await Repository.open({ store, key: KEY });
+  await repository.catalog.forget(String((await lab.repository.catalog.list()).points[0]?.id));
+  expect((await checkListed(repository, { signal, sample: 0 })).findings).toEqual([]);
 });
 
 test("a sample reads so many packs, finds what is damaged in them, and says what it would have found", async () => {

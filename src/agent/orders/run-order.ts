@@ -14,11 +14,13 @@ import type { Repository } from "../../repository/index.ts";
 import { backupWork } from "./backup.ts";
 import { Board } from "./board.ts";
 import { catalogWork } from "./catalog.ts";
+import { checkWork } from "./check.ts";
 import { ChannelServer, type Route } from "./channel-server.ts";
 import { OrderError } from "./errors.ts";
 import { forgetWork } from "./forget.ts";
 import { inspectWork } from "./inspect.ts";
 import type { OrderedWork, OrderJob } from "./job.ts";
+import { pruneWork } from "./prune.ts";
 
 /** Longest delay that Node's timers take, ms. */
 const MAX_DELAY = 2 ** 31 - 1;
@@ -98,8 +100,10 @@ const kinds: {
 } = {
   backup: backupWork,
   catalog: catalogWork,
+  check: checkWork,
   forget: forgetWork,
   inspect: inspectWork,
+  prune: pruneWork,
   restore: (work, job, restore) => ({ routes: {}, carryOut: async () => await restoreWork(work, job, restore) }),
 };
 

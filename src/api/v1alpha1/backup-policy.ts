@@ -1,11 +1,10 @@
 import type { Static } from "typebox";
 import { labelSelector, namespaceName, nameRef, objectName, statusHead } from "../common.ts";
-import { cronRule } from "../cron.ts";
 import { age, conditionColumn, defineKind, messageColumn, nameFitsLabel, reasonColumn, type Resource } from "../kind.ts";
 import { backupPolicyReasons, unprotectedReasons } from "../reasons.ts";
 import { runSettings } from "../run-settings.ts";
 import { flag, integer, mapOf, object, oneOf, optional, section, text, time } from "../schema.ts";
-import { duration, timeZoneRule } from "../values.ts";
+import { duration, schedule, timeZone } from "../values.ts";
 
 const clock = "^([01][0-9]|2[0-3]):[0-5][0-9]$";
 
@@ -56,18 +55,8 @@ const retention = object(
 );
 
 const spec = object("Which virtual machines are backed up, when, to where, and what stays.", {
-  schedule: optional(
-    text(
-      'When backups are made: a cron expression of five fields, such as "15 2 * * *", or @hourly, @daily, @weekly, @monthly or @yearly. Default: only on the manual trigger.',
-      128,
-      { minLength: 1, rules: [cronRule] },
-    ),
-  ),
-  timeZone: text("Time zone of schedule, window and retention, by its name in the IANA database. Default: UTC.", 64, {
-    minLength: 1,
-    default: "UTC",
-    rules: [timeZoneRule],
-  }),
+  schedule: optional(schedule("When backups are made", "only on the manual trigger")),
+  timeZone: timeZone("Time zone of schedule, window and retention"),
   jitter: duration(
     "Runs are spread over this long after each scheduled time. A virtual machine's share of it is always the same. Default: 0s.",
     ["0s", "24h"],

@@ -1,7 +1,7 @@
 import { labelSelector, secretRef, statusHead } from "../common.ts";
 import { age, conditionColumn, defineKind, messageColumn, nameFitsLabel, reasonColumn, type Resource } from "../kind.ts";
 import { backupRepositoryReasons } from "../reasons.ts";
-import { bandwidth, fixed } from "../values.ts";
+import { bandwidth, fixed, schedule, timeZone } from "../values.ts";
 import { byteCount, flag, integer, object, oneOf, optional, section, text, time } from "../schema.ts";
 
 const s3 = object(
@@ -102,16 +102,39 @@ const spec = object(
       uploadBandwidth: optional(bandwidth("Bytes per second that one run may upload, such as 400Mi. Default: no limit.")),
       maxConcurrentRuns: integer("How many backups and restores may run at the same time. Default: 20.", 1, 1000, { default: 20 }),
     }),
-    maintenance: section("What takes restore points away.", {
+    maintenance: section("The upkeep of the repository.", {
       credentialsSecretRef: optional(
         secretRef(
-          "Secret like s3.credentialsSecretRef, used to forget restore points. Agents of backup runs never get it. Default: the same.",
+          "Secret like s3.credentialsSecretRef, used to forget restore points and to prune, which needs the right to delete objects. Agents of backup runs never get it. Default: the same.",
         ),
+      ),
+      timeZone: timeZone("Time zone of the schedules"),
+      prune: optional(
+        object("Takes away what no restore point needs any more. Default: nothing is taken away, and the bucket grows.", {
+          schedule: schedule("When", ""),
+        }),
+      ),
+      check: optional(
+        object("Looks whether all that restore points need is there. Default: not.", {
+          schedule: schedule("When", ""),
+          samplePercent: integer(
+            "How many percent of the packs are read and proved besides, drawn anew each time; 100: all. Default: 0, lists alone.",
+            0,
+            100,
+            { default: 0 },
+          ),
+        }),
       ),
     }),
   },
   { rules: [fixed({ optional: ["formatVersion"] }, "the format of a repository cannot be changed: make a new BackupRepository instead")] },
 );
+
+const upkeepTimes = {
+  lastAttemptTime: optional(time("When it was last tried, and that ended.")),
+  lastSuccessTime: optional(time("When it last ended well.")),
+  nextTime: optional(time("When it is due next.")),
+};
 
 const status = object("What is known of the repository.", {
   ...statusHead(backupRepositoryReasons, "Ready sums up Reachable, KeyAvailable and CatalogSynced"),
@@ -126,6 +149,25 @@ const status = object("What is known of the repository.", {
     }),
   ),
   lastSyncTime: optional(time("When the catalog was last read and mirrored in full.")),
+  prune: optional(
+    object("The last prune, and the next.", {
+      ...upkeepTimes,
+      packs: optional(byteCount("Packs in the bucket when it began.")),
+      packBytes: optional(byteCount("Their bytes.")),
+      removedPoints: optional(byteCount("Forgotten restore points that it removed.")),
+      removedBytes: optional(byteCount("Bytes of packs that it removed.")),
+      waitingBytes: optional(byteCount("Bytes of packs that nothing needs, and that go when they were found so twice, 30 hours apart.")),
+      waitingUntil: optional(time("When a prune may take the first of those.")),
+    }),
+  ),
+  check: optional(
+    object("The last check, and the next.", {
+      ...upkeepTimes,
+      packs: optional(byteCount("Packs that were looked for.")),
+      bytesRead: optional(byteCount("Bytes that were read and proved.")),
+      damagedPoints: optional(byteCount("Restore points that lack something.")),
+    }),
+  ),
 });
 
 export const backupRepository = defineKind({
@@ -146,6 +188,14 @@ export const backupRepository = defineKind({
     { name: "Points", type: "integer", jsonPath: ".status.usage.points", description: "Restore points in it." },
     { name: "Stored", type: "string", jsonPath: ".status.usage.stored", description: "What they put into the store." },
     { name: "Synced", type: "date", jsonPath: ".status.lastSyncTime", description: "Time since the catalog was read." },
+    { ...conditionColumn("Sound", "Whether the last check found all that is needed."), priority: 1 },
+    {
+      name: "Pruned",
+      type: "date",
+      jsonPath: ".status.prune.lastSuccessTime",
+      description: "Time since what nobody needs was taken away.",
+      priority: 1,
+    },
     age,
     { name: "Prefix", type: "string", jsonPath: ".spec.s3.prefix", description: "Prefix of all keys.", priority: 1 },
     { name: "Encryption", type: "string", jsonPath: ".spec.encryption.mode", description: "How it is encrypted.", priority: 1 },

@@ -97,7 +97,7 @@ export class Agents {
    * @returns whether it is such a one
    */
   async removeUnordered(pod: Pod, signal: AbortSignal): Promise<boolean> {
-    if (podState(pod).phase !== "starting") return false;
+    if (!neverRan(pod)) return false;
     try {
       await this.#secretOf(pod, signal);
       return false;
@@ -186,6 +186,12 @@ export class Agents {
     this.#following.get(metadata.uid ?? "")?.aborter.abort();
     this.#following.delete(metadata.uid ?? "");
   }
+}
+
+/** A pod that is taken away before it starts is said to have failed for a moment; when it ended is said of those alone that had begun. */
+function neverRan(pod: Pod): boolean {
+  const state = podState(pod);
+  return state.phase === "starting" || (state.phase === "lost" && state.finishedAt === null);
 }
 
 async function ignoring(code: "not-found" | "already-exists", work: Promise<unknown>): Promise<void> {

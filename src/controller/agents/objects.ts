@@ -47,9 +47,9 @@ export function ownerOf({ owner: { kind, metadata }, attempt }: Pick<AgentJob, "
   return { uid: metadata.uid ?? "", kind, namespace: metadata.namespace ?? "", name: metadata.name, attempt };
 }
 
-/** Only what forgets gets the credential that may. */
+/** Only what takes away gets the credential that may. */
 function credentialsOf({ spec }: BackupRepository, work: AgentJob["work"]["type"]): string {
-  const maintenance = work === "forget" ? spec.maintenance.credentialsSecretRef : undefined;
+  const maintenance = work === "forget" || work === "prune" ? spec.maintenance.credentialsSecretRef : undefined;
   return (maintenance ?? spec.s3.credentialsSecretRef).name;
 }
 

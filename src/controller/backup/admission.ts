@@ -1,7 +1,8 @@
 import type { VirtualMachineBackup } from "../../api/index.ts";
+import { BY_RUN } from "../agents/agents.ts";
 import type { ControllerContext } from "../context.ts";
 import { podState } from "../dispatch/pod-state.ts";
-import { clusterLimit, planStarts, type Run } from "../plan/concurrency.ts";
+import { barrierOf, planStarts, type Run } from "../plan/concurrency.ts";
 import { identityOf } from "../identity.ts";
 import type { Pod } from "../kinds.ts";
 import { isDone } from "../said.ts";
@@ -35,26 +36,52 @@ export class Claims {
   }
 }
 
+/** Index of runs: those that have an agent by their own word, in one group. */
+export const WITH_AGENT = "with-agent";
+
+/** The group of a run in that index. */
+export function withAgent(run: VirtualMachineBackup): readonly string[] {
+  return isLive(run) && run.status?.agentPod !== undefined ? [WITH_AGENT] : [];
+}
+
 /** Why a run may not start yet; null where it may. @param node it would run on, where that is known */
 export function waitsForSlot(context: ControllerContext, run: VirtualMachineBackup, node: string | null): string | null {
   const { caches, config } = context;
-  const others = [...caches.backups.lister.list()].filter(
-    (one) => !isDone(one) && one.metadata.deletionTimestamp === undefined && one.metadata.uid !== run.metadata.uid,
-  );
-  const { running = [], pending = [] } = Object.groupBy(others, (one) => (isUnderWay(context, one) ? "running" : "pending"));
-  if (running.length >= config.maxAgents) return clusterLimit(config.maxAgents).message;
   const own = asRun(run, node);
-  const plan = planStarts(
-    [own, ...pending.filter((one) => !isHeldBack(one)).map((one) => asRun(one, null))],
-    running.map((one) => asRun(one, one.status?.nodeName ?? null)),
-    {
-      inAll: config.maxAgents,
-      perPolicy: (policy) => caches.policies.lister.get(policy)?.spec.concurrency.perPolicy,
-      perRepository: (repository) => caches.repositories.lister.get(repository)?.spec.limits.maxConcurrentRuns,
-      perNode: (policy) => (policy === null ? undefined : caches.policies.lister.get(policy)?.spec.concurrency.perNode),
-    },
+  const underWay = runsUnderWay(context);
+  underWay.delete(own.id);
+  const running = [...underWay.values()].map((one) => asRun(one, one.status?.nodeName ?? null));
+  const limits = {
+    inAll: config.maxAgents,
+    perPolicy: (policy: string) => caches.policies.lister.get(policy)?.spec.concurrency.perPolicy,
+    perRepository: (repository: string) => caches.repositories.lister.get(repository)?.spec.limits.maxConcurrentRuns,
+    perNode: (policy: string | null) => (policy === null ? undefined : caches.policies.lister.get(policy)?.spec.concurrency.perNode),
+  };
+  // Of a thousand runs that are due at once most wait for those under way, whoever else waits: what each of them costs is the few that run, and not all.
+  const barrier = barrierOf(own, running, limits);
+  if (barrier !== null) return barrier.message;
+  const pending = [...caches.backups.lister.list()].filter(
+    (one) => isLive(one) && !underWay.has(one.metadata.uid ?? "") && !isHeldBack(one),
   );
+  const others = pending.map((one) => asRun(one, null)).filter(({ id }) => id !== own.id);
+  const plan = planStarts([own, ...others], running, limits);
   return plan.waiting.find(({ run: { id } }) => id === own.id)?.message ?? null;
+}
+
+/** Runs that have their place, by UID. */
+function runsUnderWay(context: ControllerContext): Map<string, VirtualMachineBackup> {
+  const { backups, agentPods } = context.caches;
+  const found = new Map(backups.lister.byIndex(WITH_AGENT, WITH_AGENT).map((run) => [run.metadata.uid ?? "", run]));
+  for (const uid of agentPods.lister.indexValues(BY_RUN)) {
+    const owner = agentPods.lister.byIndex(BY_RUN, uid)[0]?.metadata.annotations?.["thinstream.dev/owner"] ?? "";
+    const run = backups.lister.get(owner.slice(owner.indexOf("/") + 1));
+    if (run !== undefined && run.metadata.uid === uid && isLive(run) && isUnderWay(context, run)) found.set(uid, run);
+  }
+  return found;
+}
+
+function isLive(run: VirtualMachineBackup): boolean {
+  return !isDone(run) && run.metadata.deletionTimestamp === undefined;
 }
 
 /** Whether a run has its place: from when a holder is there to get its volumes, or a thousand stopped machines would be mounted at once. */

@@ -8,6 +8,7 @@ import { isOverdue, type PodState, podState } from "../dispatch/pod-state.ts";
 import { identityOf } from "../identity.ts";
 import { type Pod, repositories } from "../kinds.ts";
 import { conditionsAfter, type Say } from "../said.ts";
+import { keepUp } from "../upkeep/upkeep.ts";
 import { forgetDeleted } from "./forget.ts";
 import { secretTrouble } from "./secrets.ts";
 import { type Catalog, syncCatalog } from "./sync.ts";
@@ -36,7 +37,9 @@ export class RepositoryReconciler {
     const isThere = repository !== undefined && repository.metadata.deletionTimestamp === undefined;
     await agents.removeStrangers(`BackupRepository//${key}`, isThere ? repository.metadata.uid : "", signal);
     if (!isThere) return undefined;
-    return sooner(await forgetDeleted(this.#context, repository, signal), await this.#catalog(repository, signal));
+    const forgetting = await forgetDeleted(this.#context, repository, signal);
+    const upkeep = await keepUp(this.#context, repository, signal);
+    return sooner(sooner(forgetting, upkeep), await this.#catalog(repository, signal));
   };
 
   async #catalog(repository: BackupRepository, signal: AbortSignal): Promise<Again> {

@@ -65,6 +65,11 @@ export function planStarts<Pending extends Run>(
   return { start, waiting: waiting.toSorted((a, b) => oldestFirst(a.run, b.run)) };
 }
 
+/** What keeps a run from starting whatever else is pending: the limits that the runs under way reach by themselves. */
+export function barrierOf(run: Run, running: readonly Run[], limits: RunLimits): Barrier | null {
+  return new Counts(running, limits).barrier(run);
+}
+
 /** The runs under way, by everything that has a limit. */
 class Counts {
   readonly #counts = new Map<string, number>();
@@ -114,7 +119,7 @@ function limit(value: number | undefined): number {
 }
 
 /** What every run waits for while as many are under way as the cluster may have. */
-export function clusterLimit(most: number): Barrier {
+function clusterLimit(most: number): Barrier {
   return full("ClusterLimit", "the cluster", most);
 }
 

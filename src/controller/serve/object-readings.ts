@@ -43,6 +43,31 @@ export const objectReadings: readonly Reading[] = [
   repository("last_sync_timestamp_seconds", "When a repository's catalog was last read and mirrored in full; 0: never.", ({ status }) =>
     secondsOf(status?.lastSyncTime),
   ),
+  repository(
+    "bucket_bytes",
+    "Bytes of all packs in a repository's bucket when it was last pruned.",
+    ({ status }) => status?.prune?.packBytes,
+  ),
+  repository(
+    "unneeded_bytes",
+    "Bytes of packs that no restore point needs, and that a prune takes away when it has found them so twice.",
+    ({ status }) => status?.prune?.waitingBytes,
+  ),
+  repository(
+    "last_prune_timestamp_seconds",
+    "When a repository with a schedule for it was last pruned, or made where it never was.",
+    ({ metadata, spec, status }) => (spec.maintenance.prune === undefined ? undefined : secondsOf(status?.prune?.lastSuccessTime ?? metadata.creationTimestamp)), // prettier-ignore
+  ),
+  repository(
+    "last_check_timestamp_seconds",
+    "When a repository with a schedule for it was last checked, or made where it never was.",
+    ({ metadata, spec, status }) => (spec.maintenance.check === undefined ? undefined : secondsOf(status?.check?.lastSuccessTime ?? metadata.creationTimestamp)), // prettier-ignore
+  ),
+  repository(
+    "damaged_points",
+    "Restore points that lack something, as the last check found.",
+    ({ status }) => status?.check?.damagedPoints,
+  ),
 ];
 
 function repository(name: string, help: string, valueOf: (repository: BackupRepository) => number | undefined): Reading {

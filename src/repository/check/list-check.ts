@@ -30,6 +30,9 @@ export async function checkListed(repository: Repository, options: ListCheckOpti
   const at = await store.now({ signal });
   const roots = await findRoots(repository, at, signal);
   const reached = await reach(repository, roots, { signal, keep: false });
+  // A prune beside it may have removed forgotten points since they were listed.
+  const unclear: Reached["unclear"][number][] = [];
+  for (const one of reached.unclear) if (!(await repository.catalog.wasRemoved(one.id, signal))) unclear.push(one);
   // After the points: what they need was stored before them.
   const stored = await listPacks(store, { domain, at, signal });
   const damages = new Map<string, PackDamage>();
@@ -40,10 +43,10 @@ export async function checkListed(repository: Repository, options: ListCheckOpti
   const read = await checkPacks(repository, sampled, options);
   for (const damage of read.damages) damages.set(damage.pack, damage);
   const { findings, newest } = await blameAll(repository, { damages: [...damages.values()], roots, signal });
-  const lost = [...roots.missing.map((id) => ({ id, reason: "it is missing" })), ...reached.unclear].map(lostPoint);
+  const lost = [...roots.missing.map((id) => ({ id, reason: "it is missing" })), ...unclear].map(lostPoint);
   // Of a map that cannot be read nobody knows whose disks it is, and a backup may stand on it.
-  const unclear = reached.unclear.map(({ id }) => ({ id, vm: "" }));
-  const said = { damages: [...damages.values()], findings: [...lost, ...findings], newest: [...newest, ...unclear] };
+  const ofNobody = unclear.map(({ id }) => ({ id, vm: "" }));
+  const said = { damages: [...damages.values()], findings: [...lost, ...findings], newest: [...newest, ...ofNobody] };
   const noted = await noteForBackups(repository, said, signal);
   return {
     points: reached.points,

@@ -78,7 +78,18 @@ export function policy(name: string, spec: Partial<BackupPolicy["spec"]>): Backu
 }
 
 export function repository(name: string, status: BackupRepository["status"]): BackupRepository {
-  return { apiVersion: "thinstream.dev/v1alpha1", kind: "BackupRepository", metadata: meta(name), spec: {}, status } as BackupRepository;
+  return {
+    apiVersion: "thinstream.dev/v1alpha1",
+    kind: "BackupRepository",
+    metadata: meta(name),
+    spec: {
+      maintenance: {
+        timeZone: "UTC",
+        ...(name === "main" ? { prune: { schedule: "@daily" }, check: { schedule: "@weekly", samplePercent: 0 } } : {}),
+      },
+    },
+    status,
+  } as BackupRepository;
 }
 
 export function point(vm: { readonly namespace?: string; readonly name: string }, seq: number, time: string): RestorePoint {

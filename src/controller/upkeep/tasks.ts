@@ -1,0 +1,67 @@
+import { type BackupRepository, type SucceededResult, type Work } from "../../api/index.ts";
+import type { Say } from "../said.ts";
+
+type Maintenance = BackupRepository["spec"]["maintenance"];
+type Status = NonNullable<BackupRepository["status"]>;
+
+/** What a task came to. */
+export interface Told {
+  readonly say: Pick<Say, "status" | "reason" | "message">;
+  /** what its part of the status shows beside times */
+  readonly facts: object;
+  /** ids of restore points that lack something; null where it was not looked for */
+  readonly damaged: readonly string[] | null;
+  /** whether every byte was looked at */
+  readonly isWhole: boolean;
+}
+
+/** A part of a repository's upkeep that has a schedule of its own. */
+export interface Task {
+  readonly work: "prune" | "check";
+  /** of the repository, which says how it stands */
+  readonly condition: "Pruned" | "Sound";
+  readonly failed: string;
+  readonly unscheduled: string;
+  /** ms that it may take */
+  readonly limitMs: number;
+  readonly scheduled: (maintenance: Maintenance) => { readonly schedule: string; readonly work: Work } | null;
+  readonly known: (status: Status) => Status["prune"] | Status["check"];
+  readonly told: (result: SucceededResult, maintenance: Maintenance) => Told;
+}
+
+const HOUR_MS = 60 * 60_000;
+
+const prune: Task = {
+  work: "prune",
+  condition: "Pruned",
+  failed: "PruneFailed",
+  unscheduled: "what restore points no longer need stays in the bucket: set spec.maintenance.prune.schedule",
+  limitMs: 6 * HOUR_MS,
+  scheduled: ({ prune: settings }) => (settings === undefined ? null : { schedule: settings.schedule, work: { type: "prune" } }),
+  known: ({ prune: known }) => known,
+  told: ({ message, prune: found }) => {
+    const { removedPacks: _, unclear = 0, ...facts } = found ?? {};
+    const say = unclear > 0 ? ({ status: "False", reason: "NothingMayGo" } as const) : ({ status: "True", reason: "Pruned" } as const);
+    return { say: { ...say, message }, facts, damaged: null, isWhole: false };
+  },
+};
+
+const check: Task = {
+  work: "check",
+  condition: "Sound",
+  failed: "CheckFailed",
+  unscheduled: "nobody looks whether all is there that restore points need: set spec.maintenance.check.schedule",
+  limitMs: 24 * HOUR_MS,
+  scheduled: ({ check: settings }) =>
+    settings === undefined ? null : { schedule: settings.schedule, work: { type: "check", samplePercent: settings.samplePercent } },
+  known: ({ check: known }) => known,
+  told: ({ message, check: found }, { check: settings }) => {
+    const { findings = 0, packs = 0, bytesRead = 0, damaged = 0, damagedPoints = [] } = found ?? {};
+    const say =
+      findings > 0 ? ({ status: "False", reason: "DamageFound" } as const) : ({ status: "True", reason: "NoDamageFound" } as const);
+    const isWhole = settings?.samplePercent === 100 && damaged === damagedPoints.length;
+    return { say: { ...say, message }, facts: { packs, bytesRead, damagedPoints: damaged }, damaged: damagedPoints, isWhole };
+  },
+};
+
+export const tasks: readonly Task[] = [prune, check];
