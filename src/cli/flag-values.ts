@@ -7,6 +7,7 @@ import { wallTime } from "../lib/zone.ts";
 const MOST_KEPT = 10_000;
 const MOST_HOURS = 876_000;
 const HOUR = 3600;
+const LEAST_LOCK_DAYS = 7;
 
 // What a flag says, read where commander asks for it: each throws InvalidArgumentError.
 
@@ -23,6 +24,20 @@ export function kept(text: string): number {
   const count = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
   if (!(count <= MOST_KEPT)) throw new InvalidArgumentError(`must be a whole number up to ${MOST_KEPT}`);
   return count;
+}
+
+/** How many requests may be sent. */
+export function requests(text: string): number {
+  const count = /^[1-9]\d{0,8}$/.test(text) ? Number(text) : NaN;
+  if (Number.isNaN(count)) throw new InvalidArgumentError("must be a whole number from 1 to 999999999");
+  return count;
+}
+
+/** Seconds for which something is locked. A third of it is left when it is renewed, so a run a day that fails once must fit in. */
+export function lockPeriod(text: string): number {
+  const seconds = age(text);
+  if (seconds < LEAST_LOCK_DAYS * 24 * HOUR) throw new InvalidArgumentError(`must be ${LEAST_LOCK_DAYS} days or more`);
+  return seconds;
 }
 
 /** A share, as `5` or `5%`. */

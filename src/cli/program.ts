@@ -10,13 +10,14 @@ import type { ForgetFlags } from "./commands/forget.ts";
 import type { InitFlags } from "./commands/init.ts";
 import type { KeyAddFlags, KeyRemoveFlags } from "./commands/key.ts";
 import type { KeyRotateFlags } from "./commands/key-rotate.ts";
+import type { LockFlags } from "./commands/lock.ts";
 import type { PointFlags } from "./commands/point-hold.ts";
 import type { PointsFlags, ShowFlags } from "./commands/points.ts";
 import type { PruneFlags } from "./commands/prune.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
 import type { StoreTestFlags } from "./commands/store-test.ts";
 import type { Context, Outcome, RepositoryFlags } from "./context.ts";
-import { age, kept, percent, size, timeZone } from "./flag-values.ts";
+import { age, kept, lockPeriod, percent, requests, size, timeZone } from "./flag-values.ts";
 
 type Work<F> = (flags: F, context: Context) => Promise<Outcome>;
 
@@ -35,6 +36,7 @@ const works = {
   keyList: async () => (await import("./commands/key.ts")).keyList,
   keyRemove: async () => (await import("./commands/key.ts")).keyRemove,
   keyRotate: async () => (await import("./commands/key-rotate.ts")).keyRotate,
+  lock: async () => (await import("./commands/lock.ts")).lock,
   pointHold: async () => (await import("./commands/point-hold.ts")).pointHold,
   pointRelease: async () => (await import("./commands/point-hold.ts")).pointRelease,
   points: async () => (await import("./commands/points.ts")).points,
@@ -66,6 +68,7 @@ export function program(context: Context, done: (outcome: Outcome) => void): Com
     "--dry-run",
     "only say what would be removed",
   );
+  addLock(add);
   addCopy(plain);
   plain<StoreTestFlags>("store-test", "try out what a store can and cannot do, and what that means", works.storeTest)
     .argument("<url>", "file:///path or s3://bucket/prefix?endpoint=http://host:port&region=us-east-1")
@@ -135,6 +138,24 @@ function addCheck(add: Add): void {
         .default("read"),
     )
     .option("--sample <percent>", "list everything, and read so many percent of the packs at random", percent);
+}
+
+function addLock(add: Add): void {
+  add<LockFlags>("lock", "keep what restore points need under Object Lock; needs the right to change retention", works.lock)
+    .requiredOption(
+      "--for <age>",
+      "lock what is due until so long from now, e.g. 30d; renewed when a third to a half of it is left",
+      lockPeriod,
+    )
+    .addOption(
+      new Option("--mode <mode>", "of what has no lock yet; default: as the bucket's own, else governance").choices([
+        "governance",
+        "compliance",
+      ]),
+    )
+    .addOption(new Option("--requests <n>", "for single objects, at most").argParser(requests).default(100_000))
+    .option("--verify", "ask the store for every lock, and believe nothing that earlier runs wrote down")
+    .option("--dry-run", "only say what would be extended");
 }
 
 function addForget(add: Add): void {

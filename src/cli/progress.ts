@@ -66,3 +66,29 @@ function clock(seconds: number): string {
 function pad(value: number): string {
   return String(value).padStart(2, "0");
 }
+
+/** A bar for each step. */
+export class StepDisplay<S extends string> {
+  readonly #titles: Readonly<Record<S, string>>;
+  #step: S | null = null;
+  #display: ProgressDisplay | null = null;
+
+  constructor(titles: Readonly<Record<S, string>>) {
+    this.#titles = titles;
+  }
+
+  /** @param progress `of` is null while that is not known */
+  update({ step, done, of }: { readonly step: S; readonly done: number; readonly of: number | null }): void {
+    if (step !== this.#step) {
+      this.end();
+      this.#step = step;
+      this.#display = new ProgressDisplay(this.#titles[step]);
+    }
+    if (of !== null) this.#display?.update({ done, total: of, bytes: null });
+  }
+
+  end(): void {
+    this.#display?.end();
+    this.#display = null;
+  }
+}

@@ -2,7 +2,8 @@ export type { CheckState, Figures, Finding, Leftover, Need, StoreTrials } from "
 export { type Examination, examineStore, isUsable } from "./conformance/examine.ts";
 export { plainTrials } from "./conformance/plain-trials.ts";
 export { StoreError, type StoreErrorCode } from "./errors.ts";
-export type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore } from "./objectstore.ts";
+export type { DefaultLock, Lock, LockMode, ObjectLocks, ObjectVersion, VersionPage } from "./locks.ts";
+export type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "./objectstore.ts";
 export { probePrefix, probeStore, requireConditionalWrites } from "./probe.ts";
 export { formatS3Url, parseStoreUrl, type FsLocation, type S3Location, type StoreLocation } from "./url.ts";
 export { CountingObjectStore, type RequestCounts, type StoreOperation } from "./wrap/counting.ts";

@@ -1,3 +1,5 @@
+import type { ObjectLocks } from "./locks.ts";
+
 /**
  * The port to an object store. Adapters (`s3`, `fs`, `memory`) implement it, wrappers (`wrap/*`) add retry, limits and faults,
  * and `test/contract/objectstore.ts` says in tests what the words below promise.
@@ -29,7 +31,7 @@ export interface ObjectStore {
   putIfAbsent(key: string, body: Uint8Array, options?: CallOptions): Promise<void>;
 
   /** Size and time of the object; rejects `not-found`. */
-  stat(key: string, options?: CallOptions): Promise<ObjectStat>;
+  stat(key: string, options?: StatOptions): Promise<ObjectStat>;
 
   /** Objects whose key begins with `prefix`, in ascending byte order of key, starting after `after`. Pages are fetched as they are consumed. */
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectStat>;
@@ -39,6 +41,9 @@ export interface ObjectStore {
 
   /** The store's own clock (the `Date` of a response for S3, this machine's for fs and memory). */
   now(options?: CallOptions): Promise<Date>;
+
+  /** Absent where single objects cannot be locked. */
+  readonly locks?: ObjectLocks | undefined;
 
   /** Releases sockets and handles; later calls reject `closed`. */
   close(): Promise<void>;
@@ -52,6 +57,11 @@ export interface GetOptions extends CallOptions {
   readonly maxBytes?: number;
 }
 
+export interface StatOptions extends CallOptions {
+  /** whether the checksum that the store keeps is wanted too */
+  readonly checksum?: boolean;
+}
+
 export interface ListOptions extends CallOptions {
   readonly after?: string;
   /** Objects asked for at a time, where they come in pages; default what the store gives at most. */
@@ -63,4 +73,6 @@ export interface ObjectStat {
   /** bytes */
   readonly size: number;
   readonly modified: Date;
+  /** CRC-32 that the store kept of what it was sent, where that was asked for and there is one */
+  readonly crc32?: number;
 }

@@ -14,6 +14,8 @@ export { type Credential, type KeyWrap, Passphrase, type SlotCredential } from "
 export { type KeyAccess, KeyRing, type SlotState, type SlotView } from "./keys/key-ring.ts";
 export { LocalKeyWrap } from "./keys/local-key-wrap.ts";
 export type { NewKey, Replaced } from "./keys/rotate.ts";
+export { extendLocks, type LockOptions, type LockProgress } from "./lock/lock.ts";
+export type { LockReport, Named } from "./lock/report.ts";
 export { type ImageRoot, isLoss } from "./map/image-map.ts";
 export { offerHints, type SimilarImage, similarImages } from "./hints.ts";
 export type { SparsePacks } from "./prune/sparse.ts";

@@ -18,8 +18,10 @@ export function parseSlotKey(key: string): string | null {
   return /^slots\/([0-9a-f]{16})$/.exec(key)?.[1] ?? null;
 }
 
+export const ROTATIONS = "rotations/";
+
 export function rotationAt(number: number): string {
-  return `rotations/${String(number).padStart(4, "0")}`;
+  return `${ROTATIONS}${String(number).padStart(4, "0")}`;
 }
 
 export function domainKeyAt(domain: string): string {
@@ -85,6 +87,11 @@ export function marksOf(domain: string): string {
   return `prune/${domain}/`;
 }
 
+/** Until when what a domain's points need is locked. */
+export function locksAt(domain: string): string {
+  return `locks/${domain}`;
+}
+
 /** The id people type. */
 export function pointId(vmId: string, seq: number): string {
   return `${vmId}-${seq}`;
@@ -95,6 +102,12 @@ export function parsePointId(id: string): { readonly vmId: string; readonly seq:
   const match = /^([0-9a-f]{12})-([1-9][0-9]{0,9})$/.exec(id);
   if (match === null) throw unknownPoint(id);
   return { vmId: match[1] ?? "", seq: Number(match[2]) };
+}
+
+/** The id of the pack that lies at a key; null for anything else. */
+export function parsePackKey(key: string): string | null {
+  const match = /^packs\/[0-9a-f]{8}\/([0-9a-f]{2})\/([0-9a-f]{32})$/.exec(key);
+  return match?.[2]?.startsWith(match[1] ?? "") === true ? match[2] : null;
 }
 
 /** Reads `points/<vm id>/<seq>`, `forgotten/…` or `holds/…`; null for anything else. */

@@ -2,7 +2,7 @@ import { formatBytes } from "../../lib/bytes.ts";
 import { prune as pruneRepository, type PruneProgress, type PruneReport } from "../../repository/index.ts";
 import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
-import { ProgressDisplay } from "../progress.ts";
+import { StepDisplay } from "../progress.ts";
 
 export interface PruneFlags extends RepositoryFlags {
   readonly dryRun?: true;
@@ -13,7 +13,7 @@ const STEPS = { list: "Listing", mark: "Looking at restore points", remove: "Rem
 /** `thinstream prune`: removes what no restore point refers to. Needs the right to delete in the store. */
 export async function prune(flags: PruneFlags, context: Context): Promise<Outcome> {
   return await withRepository(flags, context, async (repository) => {
-    const steps = new Steps();
+    const steps = new StepDisplay(STEPS);
     const { dryRun = false } = flags;
     const onProgress = (progress: PruneProgress): void => steps.update(progress);
     const report = await pruneRepository(repository, { signal: context.signal, dryRun, onProgress }).finally(() => steps.end());
@@ -25,27 +25,7 @@ export async function prune(flags: PruneFlags, context: Context): Promise<Outcom
   });
 }
 
-/** A bar for each step. */
-class Steps {
-  #step: PruneProgress["step"] | null = null;
-  #display: ProgressDisplay | null = null;
-
-  update({ step, done, of }: PruneProgress): void {
-    if (step !== this.#step) {
-      this.end();
-      this.#step = step;
-      this.#display = new ProgressDisplay(STEPS[step]);
-    }
-    if (of !== null) this.#display?.update({ done, total: of, bytes: null });
-  }
-
-  end(): void {
-    this.#display?.end();
-    this.#display = null;
-  }
-}
-
-function textOf({ points, packs, removed, waiting, sparse, unclear }: PruneReport, dryRun: boolean): string {
+function textOf({ points, packs, removed, locked, waiting, sparse, unclear }: PruneReport, dryRun: boolean): string {
   const extra = [
     ...(points.forgotten > 0 ? [`${points.forgotten} of them forgotten less than 30 hours ago`] : []),
     ...(points.held > 0 ? [`${points.held} forgotten but held`] : []),
@@ -53,6 +33,11 @@ function textOf({ points, packs, removed, waiting, sparse, unclear }: PruneRepor
   const lines = [
     `${points.counted} restore points count${extra.length === 0 ? "" : `, ${extra.join(", ")}`}; ${packs.stored} packs, ${formatBytes(packs.bytes)}, are stored`,
     `${dryRun ? "Would remove" : "Removed"} ${removed.points.length} forgotten restore points and ${removed.packs} packs, ${formatBytes(removed.bytes)}`,
+    ...(locked === null
+      ? []
+      : [
+          `${locked.packs} of these packs, ${formatBytes(locked.bytes)}, are under a lock until ${locked.until.toISOString().slice(0, 16)}Z at the latest: the bucket keeps their old versions, and their bytes, as long`,
+        ]),
     ...waiting.map(({ packs: count, bytes, why, until }) => {
       const reason = why === "young" ? "may belong to a backup under way" : "were found unneeded, and have to be so again";
       return `${count} packs, ${formatBytes(bytes)}, ${reason}: a prune after ${until.toISOString().slice(0, 16)}Z may remove them`;
@@ -69,7 +54,8 @@ function textOf({ points, packs, removed, waiting, sparse, unclear }: PruneRepor
 
 function sparseLines({ packs, bytes, needless, newest }: PruneReport["sparse"]): string[] {
   if (packs === 0) return [];
-  const again = newest.packs === 0 ? "" : `the next backups store again what they need of ${newest.packs} of them, ${formatBytes(newest.bytes)}; `;
+  const again =
+    newest.packs === 0 ? "" : `the next backups store again what they need of ${newest.packs} of them, ${formatBytes(newest.bytes)}; `;
   return [
     `${packs} packs, ${formatBytes(bytes)}, are needed for less than 30 %, and hold ${formatBytes(needless)} that nobody needs: ${again}each goes when the restore points that need it were forgotten`,
   ];

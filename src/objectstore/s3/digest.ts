@@ -14,6 +14,11 @@ export async function crc32Header(bytes: Uint8Array): Promise<string> {
   return digest.toString("base64");
 }
 
+/** Undoes `crc32Header`; null for anything else, such as the checksum of an object in parts. */
+export function parseCrc32(header: string | undefined): number | null {
+  return header !== undefined && /^[A-Za-z0-9+/]{6}==$/.test(header) ? Buffer.from(header, "base64").readUInt32BE() : null;
+}
+
 /** SHA-256 of the bytes, hexadecimal, as `x-amz-content-sha256` wants it. */
 export async function sha256Header(bytes: Uint8Array): Promise<string> {
   const hash = createHash("sha256");

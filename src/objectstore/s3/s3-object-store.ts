@@ -2,13 +2,15 @@ import type { PutObjectCommandInput } from "@aws-sdk/client-s3";
 import { anySignal } from "../../lib/abort.ts";
 import { StoreError } from "../errors.ts";
 import { alreadyExists, checkKey, checkOffset, checkPrefix, defaultMaxBytes, isKey, outOfRange, storeClosed } from "../keys.ts";
-import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore } from "../objectstore.ts";
+import type { ObjectLocks } from "../locks.ts";
+import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "../objectstore.ts";
 import { formatS3Url, type S3Location } from "../url.ts";
 import { readRange, readWhole } from "./body.ts";
 import { openSession, type S3Options, type S3Session } from "./client.ts";
-import { crc32Header, sha256Header } from "./digest.ts";
+import { crc32Header, parseCrc32, sha256Header } from "./digest.ts";
 import { s3Error } from "./errors.ts";
 import { type Marker, Past, type PastPage } from "./past.ts";
+import { type Run, S3Locks } from "./s3-locks.ts";
 
 /** What one call works with. */
 interface Call extends S3Session {
@@ -26,6 +28,8 @@ interface Call extends S3Session {
  */
 export class S3ObjectStore implements ObjectStore {
   readonly url: string;
+  /** What was is only read. */
+  readonly locks: ObjectLocks | undefined;
   readonly #location: S3Location;
   readonly #options: S3Options;
   readonly #closing = new AbortController();
@@ -39,6 +43,8 @@ export class S3ObjectStore implements ObjectStore {
     this.#location = location;
     this.url = formatS3Url(location);
     this.#past = location.at === null ? null : new Past(location.at, location.bucket);
+    const run: Run = async (doing, key, callOptions, work) => await this.#run(doing, key, callOptions, work);
+    this.locks = this.#past === null ? new S3Locks(location.bucket, this.#base, run) : undefined;
   }
 
   get(key: string, options: GetOptions = {}): Promise<Uint8Array> {
@@ -82,11 +88,14 @@ export class S3ObjectStore implements ObjectStore {
     });
   }
 
-  stat(key: string, options: CallOptions = {}): Promise<ObjectStat> {
+  stat(key: string, options: StatOptions = {}): Promise<ObjectStat> {
     return this.#run(`look at ${key}`, key, options, async (call) => {
       const { sdk, client, abortSignal } = call;
-      const head = await client.send(new sdk.HeadObjectCommand(await this.#source(call, key)), { abortSignal });
-      return { key, size: head.ContentLength ?? 0, modified: head.LastModified ?? new Date(0) };
+      const mode = options.checksum === true ? { ChecksumMode: "ENABLED" as const } : {};
+      const head = await client.send(new sdk.HeadObjectCommand({ ...(await this.#source(call, key)), ...mode }), { abortSignal });
+      const crc32 = parseCrc32(head.ChecksumCRC32);
+      const stat = { key, size: head.ContentLength ?? 0, modified: head.LastModified ?? new Date(0) };
+      return crc32 === null ? stat : { ...stat, crc32 };
     });
   }
 

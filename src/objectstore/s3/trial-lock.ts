@@ -1,7 +1,7 @@
 import type { PutObjectCommandInput } from "@aws-sdk/client-s3";
 import { type Check, missing, ok, seen, type Trial, type Verdict, wrong } from "../conformance/check.ts";
 import { StoreError } from "../errors.ts";
-import { S3Failure } from "./errors.ts";
+import { unlessUnlocked } from "./s3-locks.ts";
 import type { Bucket } from "./trials.ts";
 
 type Open = () => Promise<Bucket>;
@@ -88,14 +88,6 @@ async function refusesRemoval(bucket: Bucket, trial: Trial, lock: Partial<PutObj
   if (VersionId === undefined) throw new StoreError("failed", "an object in a bucket with Object Lock was stored without a version");
   const removal = client.send(new sdk.DeleteObjectCommand({ ...place, VersionId }), options);
   return await ask("delete a version", removal).then(() => false, isRefusal);
-}
-
-/** A bucket without Object Lock has no configuration of it. */
-function unlessUnlocked(thrown: unknown): null {
-  const cause = thrown instanceof StoreError ? thrown.cause : null;
-  if (cause instanceof S3Failure && (cause.name === "ObjectLockConfigurationNotFoundError" || [404, 405, 501].includes(cause.status)))
-    return null;
-  throw thrown;
 }
 
 function isRefusal(thrown: unknown): boolean {

@@ -1,8 +1,10 @@
-import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore } from "../objectstore.ts";
+import type { ObjectLocks } from "../locks.ts";
+import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "../objectstore.ts";
+import { WrappedLocks } from "./locks.ts";
 
-export type StoreOperation = "get" | "read" | "put" | "putIfAbsent" | "stat" | "list" | "delete" | "now";
+export type StoreOperation = "get" | "read" | "put" | "putIfAbsent" | "stat" | "list" | "delete" | "now" | "lock";
 
-/** Calls by operation, failed ones included; a `list` counts once per page of 1,000 begun. */
+/** Calls by operation, failed ones included; a `list` counts once per page of 1,000 begun, all that concerns locks as `lock`. */
 export type RequestCounts = Readonly<Record<StoreOperation, number>>;
 
 const listPage = 1000;
@@ -10,7 +12,17 @@ const listPage = 1000;
 /** Counts the calls that pass, and the bytes of bodies that were moved. Put it below the retries to see them, above to see the work. */
 export class CountingObjectStore implements ObjectStore {
   readonly #inner: ObjectStore;
-  readonly #counts: Record<StoreOperation, number> = { get: 0, read: 0, put: 0, putIfAbsent: 0, stat: 0, list: 0, delete: 0, now: 0 };
+  readonly #counts: Record<StoreOperation, number> = {
+    get: 0,
+    read: 0,
+    put: 0,
+    putIfAbsent: 0,
+    stat: 0,
+    list: 0,
+    delete: 0,
+    now: 0,
+    lock: 0,
+  };
   #bytesUp = 0;
   #bytesDown = 0;
 
@@ -20,6 +32,17 @@ export class CountingObjectStore implements ObjectStore {
 
   get url(): string {
     return this.#inner.url;
+  }
+
+  get locks(): ObjectLocks | undefined {
+    const { locks } = this.#inner;
+    return (
+      locks &&
+      new WrappedLocks(locks, (_doing, { signal }, work) => {
+        this.#counts.lock++;
+        return work(signal);
+      })
+    );
   }
 
   get counts(): RequestCounts {
@@ -61,7 +84,7 @@ export class CountingObjectStore implements ObjectStore {
     this.#bytesUp += body.length;
   }
 
-  stat(key: string, options?: CallOptions): Promise<ObjectStat> {
+  stat(key: string, options?: StatOptions): Promise<ObjectStat> {
     this.#counts.stat++;
     return this.#inner.stat(key, options);
   }

@@ -1,7 +1,9 @@
 import { systemClock } from "../../lib/clock.ts";
 import { StoreError, type StoreErrorCode } from "../errors.ts";
-import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore } from "../objectstore.ts";
+import type { ObjectLocks } from "../locks.ts";
+import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "../objectstore.ts";
 import type { StoreOperation } from "./counting.ts";
+import { WrappedLocks } from "./locks.ts";
 
 /** What goes wrong. */
 export type Fault =
@@ -52,6 +54,11 @@ export class FaultyObjectStore implements ObjectStore {
     return this.#inner.url;
   }
 
+  get locks(): ObjectLocks | undefined {
+    const { locks } = this.#inner;
+    return locks && new WrappedLocks(locks, (doing, options, work) => this.#around("lock", doing, options, () => work(options.signal)));
+  }
+
   /** What was done so far, in order. */
   get injected(): readonly InjectedFault[] {
     return this.#injected;
@@ -79,7 +86,7 @@ export class FaultyObjectStore implements ObjectStore {
     await this.#around("putIfAbsent", key, options, (kept) => this.#inner.putIfAbsent(key, body.subarray(0, kept(body.length)), options));
   }
 
-  async stat(key: string, options?: CallOptions): Promise<ObjectStat> {
+  async stat(key: string, options?: StatOptions): Promise<ObjectStat> {
     return this.#around("stat", key, options, () => this.#inner.stat(key, options));
   }
 

@@ -1,6 +1,8 @@
 import { systemClock } from "../../lib/clock.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
-import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore } from "../objectstore.ts";
+import type { ObjectLocks } from "../locks.ts";
+import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "../objectstore.ts";
+import { WrappedLocks } from "./locks.ts";
 
 export interface LimitOptions {
   /** Calls in flight at once; the rest wait in order. */
@@ -27,6 +29,11 @@ export class LimitedObjectStore implements ObjectStore {
 
   get url(): string {
     return this.#inner.url;
+  }
+
+  get locks(): ObjectLocks | undefined {
+    const { locks } = this.#inner;
+    return locks && new WrappedLocks(locks, (_doing, { signal }, work) => this.#slots.run(() => work(signal), signal));
   }
 
   get(key: string, options: GetOptions = {}): Promise<Uint8Array> {
@@ -59,7 +66,7 @@ export class LimitedObjectStore implements ObjectStore {
     }, options.signal);
   }
 
-  stat(key: string, options: CallOptions = {}): Promise<ObjectStat> {
+  stat(key: string, options: StatOptions = {}): Promise<ObjectStat> {
     return this.#slots.run(() => this.#inner.stat(key, options), options.signal);
   }
 

@@ -2,7 +2,9 @@ import { abortable, anySignal } from "../../lib/abort.ts";
 import { systemClock } from "../../lib/clock.ts";
 import { StoreError } from "../errors.ts";
 import { alreadyExists } from "../keys.ts";
-import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore } from "../objectstore.ts";
+import type { ObjectLocks } from "../locks.ts";
+import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "../objectstore.ts";
+import { WrappedLocks } from "./locks.ts";
 
 export interface RetryOptions {
   /** Calls in all, the first included; default 8. */
@@ -58,6 +60,11 @@ export class RetryingObjectStore implements ObjectStore {
     return this.#inner.url;
   }
 
+  get locks(): ObjectLocks | undefined {
+    const { locks } = this.#inner;
+    return locks && new WrappedLocks(locks, async (doing, options, work) => await this.#run(doing, options, work));
+  }
+
   get(key: string, options: GetOptions = {}): Promise<Uint8Array> {
     return this.#run(`get ${key}`, options, (signal) => this.#inner.get(key, { ...options, signal }));
   }
@@ -86,8 +93,8 @@ export class RetryingObjectStore implements ObjectStore {
     });
   }
 
-  stat(key: string, options: CallOptions = {}): Promise<ObjectStat> {
-    return this.#run(`stat ${key}`, options, (signal) => this.#inner.stat(key, { signal }));
+  stat(key: string, options: StatOptions = {}): Promise<ObjectStat> {
+    return this.#run(`stat ${key}`, options, (signal) => this.#inner.stat(key, { ...options, signal }));
   }
 
   /** A listing that breaks goes on after the last key it gave; each key it gives renews the attempts and the time. */

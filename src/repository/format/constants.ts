@@ -24,7 +24,7 @@ export const FrameKind: { readonly granule: 1; readonly node: 2; readonly captur
 export type Codec = 0 | 1 | 2;
 export const Codec: { readonly none: 0; readonly lz4: 1; readonly zstd: 2 } = { none: 0, lz4: 1, zstd: 2 };
 
-export type DocumentKind = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
+export type DocumentKind = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
 export const DocumentKind: {
   readonly domainKey: 1;
   readonly point: 2;
@@ -33,7 +33,8 @@ export const DocumentKind: {
   readonly usage: 5;
   readonly mark: 6;
   readonly damage: 7;
-  readonly sparse: 8;
+  readonly locks: 8;
+  readonly sparse: 9;
 } = {
   domainKey: 1,
   point: 2,
@@ -42,5 +43,6 @@ export const DocumentKind: {
   usage: 5,
   mark: 6,
   damage: 7,
-  sparse: 8,
+  locks: 8,
+  sparse: 9,
 };

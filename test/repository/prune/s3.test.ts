@@ -63,7 +63,15 @@ describe.skipIf(skipWithout("s3"))("prune on S3", () => {
         code: "access-denied",
       });
       const { domain } = repository;
-      const refused = [`usage/${domain}/x`, `prune/${domain}/x`, `sparse/${domain}/x`, `keys/${domain}`, "slots/x", "rotations/x"];
+      const refused = [
+        `usage/${domain}/x`,
+        `prune/${domain}/x`,
+        `sparse/${domain}/x`,
+        `locks/${domain}`,
+        `keys/${domain}`,
+        "slots/x",
+        "rotations/x",
+      ];
       for (const key of [...refused, `packs/${domain}/00/x`]) {
         const put = store.put(key, randomBytes(8));
         if (key.startsWith("packs/")) await put;

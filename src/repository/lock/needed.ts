@@ -1,0 +1,67 @@
+import { StoreError } from "../../objectstore/index.ts";
+import type { PackNumbers } from "../format/pack-numbers.ts";
+import { CONFIG, domainKeyAt, packAt, parsePackKey, parsePointId, pointAt, ROTATIONS, SLOTS } from "../layout.ts";
+import type { Repository } from "../repository.ts";
+import { reach, type Reached } from "../usage/reach.ts";
+import { findRoots } from "../usage/roots.ts";
+
+/** What the points that count need to be restored. */
+export class Needed {
+  /** points that count */
+  readonly points: number;
+  /** points of which it cannot be said what they need: everything that is stored counts as needed because of them */
+  readonly unclear: Reached["unclear"];
+  readonly #packs: PackNumbers;
+  /** keys of what is no pack */
+  readonly #others: ReadonlySet<string>;
+
+  constructor(
+    found: { readonly points: number; readonly unclear: Reached["unclear"]; readonly packs: PackNumbers },
+    others: ReadonlySet<string>,
+  ) {
+    this.points = found.points;
+    this.unclear = found.unclear;
+    this.#packs = found.packs;
+    this.#others = others;
+  }
+
+  has(key: string): boolean {
+    const pack = parsePackKey(key);
+    if (pack === null) return this.#others.has(key) || key.startsWith(SLOTS) || key.startsWith(ROTATIONS);
+    return this.unclear.length > 0 || this.#packs.get(pack) > 0;
+  }
+
+  /** Keys of all that must be there. */
+  *keys(domain: string): Generator<string, void, undefined> {
+    yield* this.#others;
+    for (const [pack] of this.#packs.entries()) yield packAt(domain, pack);
+  }
+}
+
+/** Adds up what points need at a time, by what prune uses for the same. */
+export async function findNeeded(
+  repository: Repository,
+  {
+    at,
+    keep,
+    signal,
+    onPoint,
+  }: { readonly at: Date; readonly keep: boolean; readonly signal: AbortSignal; readonly onPoint: (done: number, of: number) => void },
+): Promise<Needed> {
+  const { domain, keys } = repository;
+  const roots = await findRoots(repository, at, signal);
+  const count = roots.machines.reduce((sum, { length }) => sum + length, 0);
+  const reached = await reach(repository, roots, { signal, keep, onPoint: (done) => onPoint(done, count) }).catch(explain);
+  const missing = roots.missing.map((id) => ({ id, reason: "it is missing, and nobody has forgotten it" }));
+  const others = new Set([CONFIG, ...(keys.encrypted ? [domainKeyAt(domain)] : [])]);
+  for (const { vmId, seq } of [...roots.machines.flat(), ...roots.missing.map(parsePointId)]) others.add(pointAt(vmId, seq));
+  return new Needed({ points: reached.points, unclear: [...missing, ...reached.unclear], packs: reached.packs.bytes }, others);
+}
+
+function explain(thrown: unknown): never {
+  if (!(thrown instanceof StoreError) || thrown.code !== "access-denied") throw thrown;
+  throw new StoreError("access-denied", thrown.message, {
+    cause: thrown,
+    hint: "Extending locks needs credentials that may write below usage/ and locks/, which backups do without",
+  });
+}
