@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { expect } from "vitest";
 
 import { type PointRecord, prune, type PruneReport, type Repository } from "../../src/repository/index.ts";
+import { seeded } from "./big-disk.ts";
 import { newRepository, take } from "./harness.ts";
 import { readDisk } from "./light-reader.ts";
 import { MemoryDisk } from "./memory-disk.ts";
@@ -14,6 +15,8 @@ const { signal } = new AbortController();
 export class Aging {
   readonly store = new TimedStore();
   readonly disk: MemoryDisk;
+  /** The same places each time. */
+  readonly #random = seeded(3);
   /** those that are kept, and what they must restore to */
   readonly points: { readonly point: PointRecord; readonly bytes: Buffer }[] = [];
   repository!: Repository;
@@ -36,7 +39,7 @@ export class Aging {
   /** Writes granules anew, the first so many of the disk or as many anywhere, and backs up. */
   async backup(granules: number, where: "first" | "anywhere" = "anywhere"): Promise<PointRecord> {
     for (let i = 0; i < granules; i++) {
-      const place = where === "first" ? i : randomBytes(4).readUInt32LE() % (this.disk.size / GRANULE);
+      const place = where === "first" ? i : Math.floor(this.#random() * (this.disk.size / GRANULE));
       this.disk.write(place * GRANULE, randomBytes(GRANULE));
     }
     const point = await take(this.repository, [this.disk]);
