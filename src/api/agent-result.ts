@@ -56,6 +56,18 @@ const checked = record({
   damagedPoints: Type.Array(Type.String(), { maxItems: MAX_DAMAGED }),
 });
 
+const locked = record({
+  /** that restore points need and that are locked */
+  objects: count,
+  /** the first end of all their locks, RFC 3339 */
+  soonest: Type.Optional(Type.String()),
+  renewed: count,
+  /** due, and left for want of requests */
+  left: count,
+  /** needed, and not locked, missing, overwritten or deleted; or whose need nobody can tell */
+  exposed: count,
+});
+
 const succeeded = record({
   version: Type.Literal(1),
   outcome: Type.Literal("Succeeded"),
@@ -79,6 +91,7 @@ const succeeded = record({
   points: Type.Optional(count),
   prune: Type.Optional(pruned),
   check: Type.Optional(checked),
+  lock: Type.Optional(locked),
   /** what the progress counted to; absent where there was nothing to count */
   totalBytes: Type.Optional(bytes),
   requests: Type.Optional(requests),
@@ -101,6 +114,7 @@ export type SucceededResult = Static<typeof succeeded>;
 export type FailedResult = Static<typeof failed>;
 export type AgentResult = Static<typeof schema>;
 export type PrunedResult = Static<typeof pruned>;
+export type LockedResult = Static<typeof locked>;
 export type CheckedResult = Static<typeof checked>;
 export type StoreRequests = Static<typeof requests>;
 export type ResultDisk = Static<typeof disk>;

@@ -33,6 +33,7 @@ export {
   type StoreRequests,
   type PrunedResult,
   type CheckedResult,
+  type LockedResult,
   MAX_DAMAGED,
   type SucceededResult,
 } from "./agent-result.ts";
@@ -67,6 +68,7 @@ export {
   type CatalogWork,
   type ForgetWork,
   type CheckWork,
+  type LockWork,
   type InspectWork,
   MAX_ORDER_BYTES,
   parseWorkOrder,

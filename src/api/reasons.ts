@@ -45,8 +45,9 @@ export const backupRepositoryReasons = {
   ],
   KeyAvailable: ["KeyMatches", "NotEncrypted", "NotChecked", "KeyMissing", "KeyUnreadable", "WrongKey"],
   CatalogSynced: ["Synced", "NotSyncedYet", "SyncFailed", "RepositoryReplaced", "FormatNotSupported", "RepositoryDamaged"],
-  Pruned: ["Pruned", "NothingMayGo", "PruneFailed", "Pruning", ...unscheduled],
-  Sound: ["NoDamageFound", "DamageFound", "CheckFailed", "Checking", ...unscheduled],
+  Pruned: ["Pruned", "NothingMayGo", "PruneFailed", ...unscheduled],
+  Sound: ["NoDamageFound", "DamageFound", "CheckFailed", ...unscheduled],
+  Locked: ["Locked", "NotAllLocked", "LockFailed", ...unscheduled],
   Reconciling: reconciling,
   Stalled: unusableRepository,
 } as const;

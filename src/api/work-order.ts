@@ -81,6 +81,8 @@ const restore = record({
 const catalog = record({ type: Type.Literal("catalog"), initialize: Type.Boolean() });
 const forget = record({ type: Type.Literal("forget"), points: Type.Array(pointId, { minItems: 1, maxItems: 10_000 }) });
 const inspect = record({ type: Type.Literal("inspect"), point: pointId });
+/** that what restore points need stays locked for so long, counted from now */
+const lock = record({ type: Type.Literal("lock"), seconds: Type.Integer({ minimum: 7 * 86_400, maximum: 2 ** 32 }) });
 const prune = record({ type: Type.Literal("prune") });
 /** that everything is there, by lists; and of the packs so many percent are read besides */
 const check = record({ type: Type.Literal("check"), samplePercent: Type.Number({ minimum: 0, maximum: 100 }) });
@@ -99,7 +101,7 @@ const schema = record({
     /** 32 bytes */
     key: Type.String({ pattern: "^[A-Za-z0-9+/]{43}=$" }),
   }),
-  work: oneOfBy("type", [backup, catalog, check, forget, inspect, prune, restore]),
+  work: oneOfBy("type", [backup, catalog, check, forget, inspect, lock, prune, restore]),
 });
 
 export type WorkOrder = Static<typeof schema>;
@@ -110,6 +112,7 @@ export type BackupWorkSource = BackupWork["source"];
 export type CatalogWork = Static<typeof catalog>;
 export type CheckWork = Static<typeof check>;
 export type ForgetWork = Static<typeof forget>;
+export type LockWork = Static<typeof lock>;
 export type InspectWork = Static<typeof inspect>;
 export type RestoreWork = Static<typeof restore>;
 export type RunIdentity = Static<typeof run>;

@@ -53,6 +53,7 @@ describe("the chart's files", () => {
       "ThinstreamRunStalled",
       "ThinstreamRepositoryUnreachable",
       "ThinstreamDamageFound",
+      "ThinstreamNotAllLocked",
       "ThinstreamUpkeepMissed",
       "ThinstreamNobodyLeads",
     ]);

@@ -73,6 +73,13 @@ const cron = {
     "daily",
   ],
 };
+const lockPeriod = {
+  good: [{ schedule: "@daily", period: "168h" }, { schedule: "@daily" }],
+  bad: [
+    { schedule: "@daily", period: "167h" },
+    { schedule: "@daily", period: "87601h" },
+  ],
+};
 const zones = {
   good: ["UTC", "Europe/Paris", "America/Argentina/Ushuaia"],
   bad: ["Europe/Pariss", "Local", "+01:00", "../etc"],
@@ -111,6 +118,8 @@ export const ruleCases: readonly RuleCase[] = [
   { kind: "BackupRepository", at: "spec.maintenance.timeZone", ...zones },
   { kind: "BackupRepository", at: "spec.maintenance.prune.schedule", ...cron },
   { kind: "BackupRepository", at: "spec.maintenance.check.schedule", ...cron },
+  { kind: "BackupRepository", at: "spec.maintenance.lock.schedule", ...cron },
+  { kind: "BackupRepository", at: "spec.maintenance.lock.period", put: "spec.maintenance.lock", ...lockPeriod },
 
   { kind: "BackupPolicy", at: "", put: "metadata", good: [{ name: "a".repeat(63) }], bad: [long] },
   {

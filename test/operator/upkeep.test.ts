@@ -6,11 +6,11 @@ import type { BackupRepository, RestorePoint } from "../../src/api/index.ts";
 import { parseStoreUrl, type S3Location } from "../../src/objectstore/index.ts";
 import { S3ObjectStore } from "../../src/objectstore/s3/index.ts";
 import { parseKeyFile, Repository } from "../../src/repository/index.ts";
-import { skipWithout } from "../lab/index.ts";
+import { type S3Lab, skipWithout, startS3 } from "../lab/index.ts";
 import { take } from "../repository/harness.ts";
 import { MemoryDisk } from "../repository/memory-disk.ts";
 import { KillingProxy } from "./killing-proxy.ts";
-import { conditionWhen, NAMESPACE, type Seen } from "./operator.ts";
+import { conditionWhen, NAMESPACE, repositoryObjects, type Seen } from "./operator.ts";
 import { Scene } from "./scene.ts";
 
 const GRANULE = 65_536;
@@ -19,11 +19,13 @@ const MINUTES = 240_000;
 
 describe.skipIf(skipWithout("cluster", "host", "s3"))("a repository that has schedules", { timeout: 900_000 }, () => {
   let scene: Scene;
+  let s3: S3Lab;
   let store: S3ObjectStore;
   let repository: Repository;
 
   beforeAll(async () => {
-    scene = await Scene.start({ prefix: "upkeep", settings: { syncSeconds: 30 } });
+    s3 = await startS3();
+    scene = await Scene.start({ prefix: "upkeep", settings: { syncSeconds: 30 }, s3 });
     Object.assign(process.env, scene.repo.env);
     store = new S3ObjectStore(parseStoreUrl(scene.repo.url) as S3Location);
     repository = await Repository.open({ store, key: parseKeyFile(readFileSync(scene.repo.keyFile, "utf8")) });
@@ -36,6 +38,7 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a repository that has sch
   afterAll(async () => {
     await store?.close();
     await scene?.stop();
+    await s3?.stop();
   });
 
   async function maintain(maintenance: object | null): Promise<void> {
@@ -43,8 +46,8 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a repository that has sch
     await scene.plane.admin.kubectl(["patch", "bkrepo", "main", "--type=merge", "-p", patch]);
   }
 
-  async function says(type: "Pruned" | "Sound", reason: string): Promise<Seen> {
-    const subject = { kind: "bkrepo", name: "main", type };
+  async function says(type: "Pruned" | "Sound" | "Locked", reason: string, name: string = "main"): Promise<Seen> {
+    const subject = { kind: "bkrepo", name, type };
     return await conditionWhen(scene.plane.admin, subject, (condition) => condition.reason === reason, MINUTES);
   }
 
@@ -89,11 +92,13 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a repository that has sch
     const bytes = await store.get(key);
     await store.delete(key);
     expect(await says("Sound", "DamageFound")).toMatchObject({ status: "False", message: expect.stringContaining(String(first?.id)) });
-    await expect.poll(async () => (await verified()).filter((reason) => reason === "DamageFound").length).toBeGreaterThan(0);
+    await expect
+      .poll(async () => (await verified()).filter((reason) => reason === "DamageFound").length, { timeout: MINUTES })
+      .toBeGreaterThan(0);
     expect((await status()).check?.damagedPoints).toBeGreaterThan(0);
     await store.put(key, bytes);
     await says("Sound", "NoDamageFound");
-    await expect.poll(verified).not.toContain("DamageFound");
+    await expect.poll(verified, { timeout: MINUTES }).not.toContain("DamageFound");
   });
 
   test("of which a restore point cannot be read says that nothing may go", async () => {
@@ -118,6 +123,27 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a repository that has sch
     await scene.expectEvent("BackupRepository", "main", { reason: "PruneFailed", namespace: "default" });
     await says("Sound", "NoDamageFound");
     await maintain({ credentialsSecretRef: null });
+  });
+
+  test("has the locks extended of what is needed, or says that the bucket has none", async () => {
+    await s3.createBucket("vault", { objectLock: true });
+    const place = { ...scene.repo, url: scene.repo.url.replace(s3.bucket, "vault") };
+    const lock = { schedule: "* * * * *", period: "168h" };
+    const objects = repositoryObjects("vault", place).map((object) =>
+      "spec" in object ? { ...object, spec: { ...(object.spec as object), maintenance: { lock } } } : object,
+    );
+    await scene.plane.admin.apply(objects);
+    await maintain({ lock });
+    expect(await says("Locked", "Locked", "vault"), scene.operator.log.slice(-3000)).toMatchObject({ status: "True" });
+    const { status: vault } = await scene.plane.admin.get<BackupRepository>("bkrepo", "vault");
+    // What every repository has, before its first restore point.
+    expect(vault?.lock).toMatchObject({ exposed: 0, left: 0 });
+    expect(Number(vault?.lock?.objects)).toBeGreaterThan(0);
+    expect(Date.parse(vault?.lock?.soonest ?? "")).toBeGreaterThan(Date.now() + 4 * 86_400_000);
+    expect(await says("Locked", "LockFailed")).toMatchObject({ status: "False", message: expect.stringContaining("has no Object Lock") });
+    await maintain({ lock: null });
+    await scene.plane.admin.kubectl(["delete", "bkrepo", "vault"]);
+    await says("Locked", "NotScheduled");
   });
 
   test("is pruned once, whenever its controller dies", async () => {

@@ -31,7 +31,7 @@ describe("a work order", () => {
     [
       "another work",
       orderOf({ type: "erase" } as unknown as Work),
-      "work.type must be one of backup, catalog, check, forget, inspect, prune, restore",
+      "work.type must be one of backup, catalog, check, forget, inspect, lock, prune, restore",
     ],
     [
       "another engine",

@@ -20,6 +20,7 @@ import { OrderError } from "./errors.ts";
 import { forgetWork } from "./forget.ts";
 import { inspectWork } from "./inspect.ts";
 import type { OrderedWork, OrderJob } from "./job.ts";
+import { lockWork } from "./lock.ts";
 import { pruneWork } from "./prune.ts";
 
 /** Longest delay that Node's timers take, ms. */
@@ -103,6 +104,7 @@ const kinds: {
   check: checkWork,
   forget: forgetWork,
   inspect: inspectWork,
+  lock: lockWork,
   prune: pruneWork,
   restore: (work, job, restore) => ({ routes: {}, carryOut: async () => await restoreWork(work, job, restore) }),
 };

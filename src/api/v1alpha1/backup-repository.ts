@@ -1,7 +1,7 @@
 import { labelSelector, secretRef, statusHead } from "../common.ts";
 import { age, conditionColumn, defineKind, messageColumn, nameFitsLabel, reasonColumn, type Resource } from "../kind.ts";
 import { backupRepositoryReasons } from "../reasons.ts";
-import { bandwidth, fixed, schedule, timeZone } from "../values.ts";
+import { bandwidth, duration, fixed, schedule, timeZone } from "../values.ts";
 import { byteCount, flag, integer, object, oneOf, optional, section, text, time } from "../schema.ts";
 
 const s3 = object(
@@ -105,7 +105,7 @@ const spec = object(
     maintenance: section("The upkeep of the repository.", {
       credentialsSecretRef: optional(
         secretRef(
-          "Secret like s3.credentialsSecretRef, used to forget restore points and to prune, which needs the right to delete objects. Agents of backup runs never get it. Default: the same.",
+          "Secret like s3.credentialsSecretRef, used to forget restore points, to prune, which needs the right to delete objects, and to extend locks, which needs the right to put retention. Agents of backup runs never get it. Default: the same.",
         ),
       ),
       timeZone: timeZone("Time zone of the schedules"),
@@ -122,6 +122,16 @@ const spec = object(
             0,
             100,
             { default: 0 },
+          ),
+        }),
+      ),
+      lock: optional(
+        object("Extends the Object Lock of what restore points need, before it ends. Default: a lock ends when that of its upload does.", {
+          schedule: schedule("When; once a day is right", ""),
+          period: duration(
+            "How long what is needed stays locked from then on: as long as it may take to notice a thief. Default: 720h.",
+            ["168h", "87600h"],
+            { default: "720h" },
           ),
         }),
       ),
@@ -166,6 +176,16 @@ const status = object("What is known of the repository.", {
       packs: optional(byteCount("Packs that were looked for.")),
       bytesRead: optional(byteCount("Bytes that were read and proved.")),
       damagedPoints: optional(byteCount("Restore points that lack something.")),
+    }),
+  ),
+  lock: optional(
+    object("The last extension of locks, and the next.", {
+      ...upkeepTimes,
+      objects: optional(byteCount("Objects that restore points need and that are locked.")),
+      soonest: optional(time("When the first of their locks ends.")),
+      renewed: optional(byteCount("Locks that were extended.")),
+      left: optional(byteCount("Locks that were due and left for the next time, since it asks the store for so much only.")),
+      exposed: optional(byteCount("Objects that are needed and not locked, missing, overwritten or deleted.")),
     }),
   ),
 });

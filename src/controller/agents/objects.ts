@@ -47,9 +47,11 @@ export function ownerOf({ owner: { kind, metadata }, attempt }: Pick<AgentJob, "
   return { uid: metadata.uid ?? "", kind, namespace: metadata.namespace ?? "", name: metadata.name, attempt };
 }
 
-/** Only what takes away gets the credential that may. */
+const MAINTENANCE: ReadonlySet<AgentJob["work"]["type"]> = new Set(["forget", "lock", "prune"]);
+
+/** Only what takes away, and what puts locks, gets the credential that may. */
 function credentialsOf({ spec }: BackupRepository, work: AgentJob["work"]["type"]): string {
-  const maintenance = work === "forget" || work === "prune" ? spec.maintenance.credentialsSecretRef : undefined;
+  const maintenance = MAINTENANCE.has(work) ? spec.maintenance.credentialsSecretRef : undefined;
   return (maintenance ?? spec.s3.credentialsSecretRef).name;
 }
 

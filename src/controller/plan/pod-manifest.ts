@@ -84,7 +84,7 @@ export interface PodSettings {
   readonly selinuxType: string | null;
 }
 
-export type WorkKind = "backup" | "restore" | "catalog" | "check" | "forget" | "inspect" | "prune";
+export type WorkKind = "backup" | "restore" | "catalog" | "check" | "forget" | "inspect" | "lock" | "prune";
 
 /** The resource that a pod works for. */
 export interface WorkOwner {

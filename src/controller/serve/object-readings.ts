@@ -64,6 +64,11 @@ export const objectReadings: readonly Reading[] = [
     ({ metadata, spec, status }) => (spec.maintenance.check === undefined ? undefined : secondsOf(status?.check?.lastSuccessTime ?? metadata.creationTimestamp)), // prettier-ignore
   ),
   repository(
+    "exposed_objects",
+    "Objects that restore points need and that are not locked, missing, overwritten or deleted, when locks were last extended.",
+    ({ status }) => status?.lock?.exposed,
+  ),
+  repository(
     "damaged_points",
     "Restore points that lack something, as the last check found.",
     ({ status }) => status?.check?.damagedPoints,

@@ -1,4 +1,4 @@
-import { type BackupRepository, type SucceededResult, type Work } from "../../api/index.ts";
+import { type BackupRepository, durationMs, type SucceededResult, type Work } from "../../api/index.ts";
 import type { Say } from "../said.ts";
 
 type Maintenance = BackupRepository["spec"]["maintenance"];
@@ -17,15 +17,16 @@ export interface Told {
 
 /** A part of a repository's upkeep that has a schedule of its own. */
 export interface Task {
-  readonly work: "prune" | "check";
+  readonly work: "prune" | "check" | "lock";
   /** of the repository, which says how it stands */
-  readonly condition: "Pruned" | "Sound";
+  readonly condition: "Pruned" | "Sound" | "Locked";
   readonly failed: string;
-  readonly unscheduled: string;
+  /** what is said where it has no schedule; null: nothing, it need not have one */
+  readonly unscheduled: string | null;
   /** ms that it may take */
   readonly limitMs: number;
   readonly scheduled: (maintenance: Maintenance) => { readonly schedule: string; readonly work: Work } | null;
-  readonly known: (status: Status) => Status["prune"] | Status["check"];
+  readonly known: (status: Status) => Status["prune"] | Status["check"] | Status["lock"];
   readonly told: (result: SucceededResult, maintenance: Maintenance) => Told;
 }
 
@@ -64,4 +65,20 @@ const check: Task = {
   },
 };
 
-export const tasks: readonly Task[] = [prune, check];
+const lock: Task = {
+  work: "lock",
+  condition: "Locked",
+  failed: "LockFailed",
+  unscheduled: null,
+  limitMs: 6 * HOUR_MS,
+  scheduled: ({ lock: settings }) =>
+    settings === undefined ? null : { schedule: settings.schedule, work: { type: "lock", seconds: durationMs(settings.period) / 1000 } },
+  known: ({ lock: known }) => known,
+  told: ({ message, lock: found }) => {
+    const { exposed = 0 } = found ?? {};
+    const say = exposed > 0 ? ({ status: "False", reason: "NotAllLocked" } as const) : ({ status: "True", reason: "Locked" } as const);
+    return { say: { ...say, message }, facts: { ...found }, damaged: null, isWhole: false };
+  },
+};
+
+export const tasks: readonly Task[] = [prune, check, lock];

@@ -19,6 +19,9 @@ const START_MS = 5 * 60_000;
 /** longest ms that a task is waited for without a look at the clock */
 const LONGEST_MS = 60 * 60_000;
 
+/** for events */
+const ACTIONS: Readonly<Record<Task["work"], string>> = { prune: "Prune", check: "Check", lock: "Lock" };
+
 /**
  * Does what a repository's schedules ask for, each task by an agent of its own. Prune and check need no turn: they may go on beside each other and beside any
  * backup. Level-based: an agent is found by its label, its end is told before it is removed, and may be told twice.
@@ -53,7 +56,9 @@ class TaskKeeper {
     if (pod !== undefined) return await this.#look(pod, signal);
     const scheduled = this.#task.scheduled(this.#repository.spec.maintenance);
     if (scheduled === null) {
-      await this.#say({ status: "Unknown", reason: "NotScheduled", message: this.#task.unscheduled }, { nextTime: undefined }, signal);
+      const { unscheduled, condition } = this.#task;
+      const message = unscheduled ?? (conditionOf(this.#repository, condition) === undefined ? null : "it has no schedule any more");
+      if (message !== null) await this.#say({ status: "Unknown", reason: "NotScheduled", message }, { nextTime: undefined }, signal);
       return undefined;
     }
     const plan = await this.#plan(scheduled.schedule, signal);
@@ -132,7 +137,7 @@ class TaskKeeper {
   }
 
   #event(type: "Normal" | "Warning", reason: string, note: string): void {
-    this.#context.events.record(this.#repository, { type, reason, action: this.#task.work === "prune" ? "Prune" : "Check", note });
+    this.#context.events.record(this.#repository, { type, reason, action: ACTIONS[this.#task.work], note });
   }
 
   async #say(say: Omit<Say, "type">, facts: object, signal: AbortSignal): Promise<void> {
