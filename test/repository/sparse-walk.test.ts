@@ -20,7 +20,7 @@ const near = fc.tuple(fc.constantFrom(1, 32, 1024, 32_768), fc.integer({ min: -4
 const share = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
 const history = fc.record({
   size: near,
-  then: fc.option(near),
+  after: fc.option(near),
   places: fc.array(share, { maxLength: 60 }),
   changes: fc.array(fc.record({ at: share, count: fc.constantFrom(1, 3, 32, 100, 1024), zero: fc.boolean() }), { maxLength: 6 }),
   /** which packs are sparse: one in so many */
@@ -67,12 +67,12 @@ describe("what lies in sparse packs", () => {
   test("is left behind by one run where it may take all: granules and nodes, whatever changed amid them and whatever the sizes", async () => {
     let left = 0;
     await fc.assert(
-      fc.asyncProperty(history, async ({ size, then, places, changes, every }) => {
+      fc.asyncProperty(history, async ({ size, after, places, changes, every }) => {
         const nodes = new NodeStore();
         const base = await build(nodes, size, places);
         const sparse = new Set([...(await packsOf(nodes, base))].filter((_, i) => i % every === 0));
         const model = new Map<number, Reference>();
-        const [now, end] = [then ?? size, Math.min(size, then ?? size)];
+        const [now, end] = [after ?? size, Math.min(size, after ?? size)];
         for (const [granule, reference] of await granulesOf(nodes.map(base))) if (granule < end) model.set(granule, reference);
         const expected = new Map(model);
         const compaction = new Compaction({ packs: sparse, from: 0, changedBytes: 0 });
