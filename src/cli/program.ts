@@ -133,11 +133,18 @@ function addKey(add: Add): void {
 function addCheck(add: Add): void {
   add<CheckFlags>("check", "say what is missing or damaged of all that any restore point needs, and whose it is", works.check)
     .addOption(
-      new Option("--level <level>", "list: whether everything is there, and as long as it must be; read: everything is read")
-        .choices(["list", "read"])
+      new Option(
+        "--level <level>",
+        "list: whether everything is there, and as long as it must be; checksum: and whether the store says that it is what was stored; read: everything is read",
+      )
+        .choices(["list", "checksum", "read"])
         .default("read"),
     )
-    .option("--sample <percent>", "list everything, and read so many percent of the packs at random", percent);
+    .option(
+      "--sample <percent>",
+      "list everything, and read so many percent of the packs at random; with checksum: compare so many, default 10",
+      percent,
+    );
 }
 
 function addLock(add: Add): void {

@@ -3,7 +3,7 @@ export { type Examination, examineStore, isUsable } from "./conformance/examine.
 export { plainTrials } from "./conformance/plain-trials.ts";
 export { StoreError, type StoreErrorCode } from "./errors.ts";
 export type { DefaultLock, Lock, LockMode, ObjectLocks, ObjectVersion, VersionPage } from "./locks.ts";
-export type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "./objectstore.ts";
+export type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, PutOptions, StatOptions } from "./objectstore.ts";
 export { probePrefix, probeStore, requireConditionalWrites } from "./probe.ts";
 export { formatS3Url, parseStoreUrl, type FsLocation, type S3Location, type StoreLocation } from "./url.ts";
 export { CountingObjectStore, type RequestCounts, type StoreOperation } from "./wrap/counting.ts";

@@ -22,13 +22,13 @@ export interface ObjectStore {
   read(key: string, offset: number, into: Uint8Array, options?: CallOptions): Promise<void>;
 
   /** Creates or replaces the object, atomically and durably. */
-  put(key: string, body: Uint8Array, options?: CallOptions): Promise<void>;
+  put(key: string, body: Uint8Array, options?: PutOptions): Promise<void>;
 
   /**
    * Creates the object, atomically and durably, only where none of that key exists; rejects `already-exists` otherwise.
    * Of any number of concurrent calls for one key exactly one succeeds.
    */
-  putIfAbsent(key: string, body: Uint8Array, options?: CallOptions): Promise<void>;
+  putIfAbsent(key: string, body: Uint8Array, options?: PutOptions): Promise<void>;
 
   /** Size and time of the object; rejects `not-found`. */
   stat(key: string, options?: StatOptions): Promise<ObjectStat>;
@@ -55,6 +55,11 @@ export interface CallOptions {
 
 export interface GetOptions extends CallOptions {
   readonly maxBytes?: number;
+}
+
+export interface PutOptions extends CallOptions {
+  /** of the body, where it is known: spares a store that sends it along to compute it */
+  readonly crc32?: number;
 }
 
 export interface StatOptions extends CallOptions {

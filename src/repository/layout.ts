@@ -92,6 +92,16 @@ export function locksAt(domain: string): string {
   return `locks/${domain}`;
 }
 
+/** Prefix of what runs sent to the store. */
+export function sumsOf(domain: string): string {
+  return `sums/${domain}/`;
+}
+
+/** The checksums of the packs of a run. @param run 24 hex digits */
+export function sumsAt(domain: string, run: string): string {
+  return `${sumsOf(domain)}${run}`;
+}
+
 /** The id people type. */
 export function pointId(vmId: string, seq: number): string {
   return `${vmId}-${seq}`;

@@ -1,14 +1,9 @@
 import { createHash } from "node:crypto";
-import { setImmediate } from "node:timers/promises";
-import { crc32 } from "node:zlib";
 
-/** Bytes digested between two turns of the event loop; a few milliseconds. */
-const step = 4 * 1024 * 1024;
+import { inSteps } from "../../lib/crc32.ts";
 
-/** CRC-32 of the bytes as S3 writes it in a header: base64 of its four bytes, most significant first. */
-export async function crc32Header(bytes: Uint8Array): Promise<string> {
-  let value = 0;
-  for await (const part of parts(bytes)) value = crc32(part, value);
+/** A CRC-32 as S3 writes it in a header: base64 of its four bytes, most significant first. */
+export function crc32Header(value: number): string {
   const digest = Buffer.alloc(4);
   digest.writeUInt32BE(value);
   return digest.toString("base64");
@@ -22,13 +17,6 @@ export function parseCrc32(header: string | undefined): number | null {
 /** SHA-256 of the bytes, hexadecimal, as `x-amz-content-sha256` wants it. */
 export async function sha256Header(bytes: Uint8Array): Promise<string> {
   const hash = createHash("sha256");
-  for await (const part of parts(bytes)) hash.update(part);
+  for await (const part of inSteps(bytes)) hash.update(part);
   return hash.digest("hex");
-}
-
-async function* parts(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
-  for (let at = 0; at < bytes.length; at += step) {
-    if (at > 0) await setImmediate();
-    yield bytes.subarray(at, at + step);
-  }
 }

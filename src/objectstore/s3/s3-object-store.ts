@@ -1,9 +1,10 @@
 import type { PutObjectCommandInput } from "@aws-sdk/client-s3";
 import { anySignal } from "../../lib/abort.ts";
+import { crc32Of } from "../../lib/crc32.ts";
 import { StoreError } from "../errors.ts";
 import { alreadyExists, checkKey, checkOffset, checkPrefix, defaultMaxBytes, isKey, outOfRange, storeClosed } from "../keys.ts";
 import type { ObjectLocks } from "../locks.ts";
-import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "../objectstore.ts";
+import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, PutOptions, StatOptions } from "../objectstore.ts";
 import { formatS3Url, type S3Location } from "../url.ts";
 import { readRange, readWhole } from "./body.ts";
 import { openSession, type S3Options, type S3Session } from "./client.ts";
@@ -72,16 +73,16 @@ export class S3ObjectStore implements ObjectStore {
     });
   }
 
-  async put(key: string, body: Uint8Array, options: CallOptions = {}): Promise<void> {
+  async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<void> {
     this.#requirePresent(`put ${key}`);
-    await this.#run(`put ${key}`, key, options, (call) => this.#put(call, body, this.#target(key)));
+    await this.#run(`put ${key}`, key, options, (call) => this.#put(call, { body, options }, this.#target(key)));
   }
 
-  async putIfAbsent(key: string, body: Uint8Array, options: CallOptions = {}): Promise<void> {
+  async putIfAbsent(key: string, body: Uint8Array, options: PutOptions = {}): Promise<void> {
     this.#requirePresent(`create ${key}`);
     await this.#run(`create ${key}`, key, options, async (call) => {
       try {
-        await this.#put(call, body, { ...this.#target(key), IfNoneMatch: "*" });
+        await this.#put(call, { body, options }, { ...this.#target(key), IfNoneMatch: "*" });
       } catch (error) {
         throw await this.#whyNotCreated(call, key, this.#error(error, `create ${key}`));
       }
@@ -189,8 +190,12 @@ export class S3ObjectStore implements ObjectStore {
     return this.#location.prefix === "" ? "" : `${this.#location.prefix}/`;
   }
 
-  async #put({ sdk, client, abortSignal }: Call, body: Uint8Array, input: PutObjectCommandInput): Promise<void> {
-    const ChecksumCRC32 = await crc32Header(body);
+  async #put(
+    { sdk, client, abortSignal }: Call,
+    { body, options }: { readonly body: Uint8Array; readonly options: PutOptions },
+    input: PutObjectCommandInput,
+  ): Promise<void> {
+    const ChecksumCRC32 = crc32Header(options.crc32 ?? (await crc32Of(body)));
     const contentHash = this.#verifiesChecksums ? "UNSIGNED-PAYLOAD" : await sha256Header(body);
     const command = new sdk.PutObjectCommand({ ...input, Body: body, ContentLength: body.length, ChecksumCRC32 });
     command.middlewareStack.add(

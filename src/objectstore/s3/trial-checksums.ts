@@ -36,9 +36,9 @@ export function checksumTrials(open: Open): readonly Check[] {
       name: "CRC-32 is kept with an object",
       need: "advised",
       means: {
-        ok: "the store proves what it has without giving it out, and bodies need no second checksum",
+        ok: "check --level checksum works, and bodies need no second checksum",
         otherwise:
-          "bodies are signed with their SHA-256 as well, which costs processor time; reads are checked by our own hashes all the same",
+          "check --level checksum finds nothing to compare; bodies are signed with their SHA-256 as well, which costs processor time",
       },
       run: async (trial) => await keepsCrc32(await open(), trial),
     },

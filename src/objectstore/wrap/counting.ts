@@ -1,5 +1,5 @@
 import type { ObjectLocks } from "../locks.ts";
-import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "../objectstore.ts";
+import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, PutOptions, StatOptions } from "../objectstore.ts";
 import { WrappedLocks } from "./locks.ts";
 
 export type StoreOperation = "get" | "read" | "put" | "putIfAbsent" | "stat" | "list" | "delete" | "now" | "lock";
@@ -72,13 +72,13 @@ export class CountingObjectStore implements ObjectStore {
     this.#bytesDown += into.length;
   }
 
-  async put(key: string, body: Uint8Array, options?: CallOptions): Promise<void> {
+  async put(key: string, body: Uint8Array, options?: PutOptions): Promise<void> {
     this.#counts.put++;
     await this.#inner.put(key, body, options);
     this.#bytesUp += body.length;
   }
 
-  async putIfAbsent(key: string, body: Uint8Array, options?: CallOptions): Promise<void> {
+  async putIfAbsent(key: string, body: Uint8Array, options?: PutOptions): Promise<void> {
     this.#counts.putIfAbsent++;
     await this.#inner.putIfAbsent(key, body, options);
     this.#bytesUp += body.length;

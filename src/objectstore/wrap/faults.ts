@@ -1,7 +1,7 @@
 import { systemClock } from "../../lib/clock.ts";
 import { StoreError, type StoreErrorCode } from "../errors.ts";
 import type { ObjectLocks } from "../locks.ts";
-import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "../objectstore.ts";
+import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, PutOptions, StatOptions } from "../objectstore.ts";
 import type { StoreOperation } from "./counting.ts";
 import { WrappedLocks } from "./locks.ts";
 
@@ -78,11 +78,11 @@ export class FaultyObjectStore implements ObjectStore {
     });
   }
 
-  async put(key: string, body: Uint8Array, options?: CallOptions): Promise<void> {
+  async put(key: string, body: Uint8Array, options?: PutOptions): Promise<void> {
     await this.#around("put", key, options, (kept) => this.#inner.put(key, body.subarray(0, kept(body.length)), options));
   }
 
-  async putIfAbsent(key: string, body: Uint8Array, options?: CallOptions): Promise<void> {
+  async putIfAbsent(key: string, body: Uint8Array, options?: PutOptions): Promise<void> {
     await this.#around("putIfAbsent", key, options, (kept) => this.#inner.putIfAbsent(key, body.subarray(0, kept(body.length)), options));
   }
 

@@ -1,7 +1,7 @@
 import { systemClock } from "../../lib/clock.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
 import type { ObjectLocks } from "../locks.ts";
-import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "../objectstore.ts";
+import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, PutOptions, StatOptions } from "../objectstore.ts";
 import { WrappedLocks } from "./locks.ts";
 
 export interface LimitOptions {
@@ -52,14 +52,14 @@ export class LimitedObjectStore implements ObjectStore {
     }, options.signal);
   }
 
-  put(key: string, body: Uint8Array, options: CallOptions = {}): Promise<void> {
+  put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<void> {
     return this.#slots.run(async () => {
       await this.#up?.spend(body.length, options.signal);
       await this.#inner.put(key, body, options);
     }, options.signal);
   }
 
-  putIfAbsent(key: string, body: Uint8Array, options: CallOptions = {}): Promise<void> {
+  putIfAbsent(key: string, body: Uint8Array, options: PutOptions = {}): Promise<void> {
     return this.#slots.run(async () => {
       await this.#up?.spend(body.length, options.signal);
       await this.#inner.putIfAbsent(key, body, options);

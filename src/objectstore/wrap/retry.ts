@@ -3,7 +3,7 @@ import { systemClock } from "../../lib/clock.ts";
 import { StoreError } from "../errors.ts";
 import { alreadyExists } from "../keys.ts";
 import type { ObjectLocks } from "../locks.ts";
-import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, StatOptions } from "../objectstore.ts";
+import type { CallOptions, GetOptions, ListOptions, ObjectStat, ObjectStore, PutOptions, StatOptions } from "../objectstore.ts";
 import { WrappedLocks } from "./locks.ts";
 
 export interface RetryOptions {
@@ -73,18 +73,18 @@ export class RetryingObjectStore implements ObjectStore {
     return this.#run(`read ${key}`, options, (signal) => this.#inner.read(key, offset, into, { signal }));
   }
 
-  put(key: string, body: Uint8Array, options: CallOptions = {}): Promise<void> {
-    return this.#run(`put ${key}`, options, (signal) => this.#inner.put(key, body, { signal }));
+  put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<void> {
+    return this.#run(`put ${key}`, options, (signal) => this.#inner.put(key, body, { ...options, signal }));
   }
 
-  putIfAbsent(key: string, body: Uint8Array, options: CallOptions = {}): Promise<void> {
+  putIfAbsent(key: string, body: Uint8Array, options: PutOptions = {}): Promise<void> {
     return this.#run(`create ${key}`, options, async (signal, attempt) => {
       if (attempt > 1 && body.length >= LARGE && (await this.#isThere(key, signal))) {
         if (await this.#holds(key, body, signal)) return;
         throw alreadyExists(key);
       }
       try {
-        await this.#inner.putIfAbsent(key, body, { signal });
+        await this.#inner.putIfAbsent(key, body, { ...options, signal });
       } catch (error) {
         // Only after a lost answer can the object that is there be this call's own.
         const isOurs = attempt > 1 && hasCode(error, "already-exists") && (await this.#holds(key, body, signal));

@@ -11,6 +11,7 @@ import type { Repository } from "../repository.ts";
 import { blame, type Finding } from "./finding.ts";
 import { type NewestPoint, noteForBackups } from "./heal.ts";
 import { checkPacks, type PackProgress } from "./pack-check.ts";
+import type { SumCounts } from "./sum-check.ts";
 
 export interface CheckReport {
   readonly points: number;
@@ -19,7 +20,9 @@ export interface CheckReport {
   readonly findings: readonly Finding[];
   /** whether the next backups know of what is damaged, and store it again; true where nothing is */
   readonly noted: boolean;
-  /** of a sample: how many of the packs were read, and the share of damaged packs that would have shown with a probability of 95 % */
+  /** where checksums were compared: of how many packs that could be done */
+  readonly sums?: SumCounts;
+  /** of a sample: how many of the packs were read or compared, and the share of damaged packs that would have shown with a probability of 95 % */
   readonly sample?: { readonly packs: number; readonly detects: number };
 }
 

@@ -11,13 +11,16 @@ import type { CheckOptions, CheckReport } from "./check-repository.ts";
 import { blame, type Finding } from "./finding.ts";
 import { type NewestPoint, noteForBackups } from "./heal.ts";
 import { checkPacks, type PackDamage } from "./pack-check.ts";
+import { compareSums, type SumCounts } from "./sum-check.ts";
 
 /** What is looked for with a probability of 95 %: of `n` packs read at random one at least is damaged where a share of `-ln(0.05)/n` of all is. */
 const CONFIDENCE = -Math.log(0.05);
 
 interface ListCheckOptions extends CheckOptions {
-  /** percent of the packs that are read besides, at random; 0: none */
+  /** percent of the packs that are read or compared besides, at random; 0: none */
   readonly sample: number;
+  /** whether checksums that the store keeps are compared, instead of reading */
+  readonly compare?: boolean;
 }
 
 /**
@@ -40,8 +43,8 @@ export async function checkListed(repository: Repository, options: ListCheckOpti
   const needed = count(reached.packs.bytes.entries());
   const whole = needed - damages.size;
   const sampled = drawn(reached.packs, { skip: damages, of: whole, count: Math.ceil((whole * options.sample) / 100) });
-  const read = await checkPacks(repository, sampled, options);
-  for (const damage of read.damages) damages.set(damage.pack, damage);
+  const looked = await lookAt(repository, sampled, options);
+  for (const damage of looked.damages) damages.set(damage.pack, damage);
   const { findings, newest } = await blameAll(repository, { damages: [...damages.values()], roots, signal });
   const lost = [...roots.missing.map((id) => ({ id, reason: "it is missing" })), ...unclear].map(lostPoint);
   // Of a map that cannot be read nobody knows whose disks it is, and a backup may stand on it.
@@ -51,11 +54,23 @@ export async function checkListed(repository: Repository, options: ListCheckOpti
   return {
     points: reached.points,
     packs: needed,
-    bytesRead: read.bytesRead,
+    bytesRead: looked.bytesRead,
     findings: [...lost, ...findings],
     noted,
-    ...(options.sample === 0 ? {} : { sample: { packs: sampled.length, detects: detectable(sampled.length, whole) } }),
+    ...(looked.sums === null ? {} : { sums: looked.sums }),
+    ...(options.sample === 0 ? {} : { sample: { packs: looked.packs, detects: detectable(looked.packs, whole) } }),
   };
+}
+
+/** What reading these packs, or comparing their checksums, shows. `packs` is how many it could be done with. */
+async function lookAt(
+  repository: Repository,
+  packs: readonly string[],
+  options: ListCheckOptions,
+): Promise<{ damages: PackDamage[]; bytesRead: number; packs: number; sums: SumCounts | null }> {
+  if (options.compare !== true) return { ...(await checkPacks(repository, packs, options)), packs: packs.length, sums: null };
+  const { damages, ...sums } = await compareSums(repository, packs, options);
+  return { damages, bytesRead: 0, packs: sums.compared, sums };
 }
 
 function lostPoint({ id, reason }: { readonly id: string; readonly reason: string }): Finding {
@@ -73,7 +88,7 @@ function* missingOf(domain: string, { packs }: Reached, { old, young }: StoredPa
 }
 
 function detectable(read: number, all: number): number {
-  return read === all ? 0 : Math.min(1, CONFIDENCE / read);
+  return read === all ? 0 : Math.min(1, CONFIDENCE / Math.max(1, read));
 }
 
 /** So many of the packs at random, each set of that many as likely as any other; they may be too many to be gathered first. */

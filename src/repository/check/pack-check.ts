@@ -87,7 +87,7 @@ export class PackChecker {
       const damage = reason === null ? null : { pack, key, offsets, reason };
       return { damage, bytes: trailer.packLength, table };
     } catch (thrown) {
-      const reason = wholePackReason(thrown);
+      const reason = wholePackReason(thrown) ?? (await this.#withheld(key, thrown, signal));
       if (reason === null) throw thrown;
       return { damage: { pack, key, offsets: null, reason }, bytes: 0, table: [] };
     }
@@ -95,6 +95,20 @@ export class PackChecker {
 
   async close(): Promise<void> {
     await this.#threads.close();
+  }
+
+  /**
+   * Why the store does not give out an object that it has: a server that finds its own copy damaged cuts the connection or says that it failed,
+   * as one does that is out of order. It is the object's fault where the store answers for it otherwise.
+   */
+  async #withheld(key: string, thrown: unknown, signal: AbortSignal): Promise<string | null> {
+    signal.throwIfAborted();
+    if (!(thrown instanceof StoreError && thrown.temporary)) return null;
+    const answers = await this.#repository.store.stat(key, { signal }).then(
+      () => true,
+      () => false,
+    );
+    return answers ? `the store does not give it out: ${thrown.message}` : null;
   }
 
   async #damagedFrames(pack: string, table: readonly TableEntry[], bytes: Buffer): Promise<Set<number>> {

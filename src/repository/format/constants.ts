@@ -24,7 +24,7 @@ export const FrameKind: { readonly granule: 1; readonly node: 2; readonly captur
 export type Codec = 0 | 1 | 2;
 export const Codec: { readonly none: 0; readonly lz4: 1; readonly zstd: 2 } = { none: 0, lz4: 1, zstd: 2 };
 
-export type DocumentKind = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
+export type DocumentKind = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
 export const DocumentKind: {
   readonly domainKey: 1;
   readonly point: 2;
@@ -34,7 +34,8 @@ export const DocumentKind: {
   readonly mark: 6;
   readonly damage: 7;
   readonly locks: 8;
-  readonly sparse: 9;
+  readonly sums: 9;
+  readonly sparse: 10;
 } = {
   domainKey: 1,
   point: 2,
@@ -44,5 +45,6 @@ export const DocumentKind: {
   mark: 6,
   damage: 7,
   locks: 8,
-  sparse: 9,
+  sums: 9,
+  sparse: 10,
 };

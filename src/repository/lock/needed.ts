@@ -52,10 +52,13 @@ export async function findNeeded(
   const roots = await findRoots(repository, at, signal);
   const count = roots.machines.reduce((sum, { length }) => sum + length, 0);
   const reached = await reach(repository, roots, { signal, keep, onPoint: (done) => onPoint(done, count) }).catch(explain);
+  // A prune beside it may have removed forgotten points since they were listed.
+  const unclear: Reached["unclear"][number][] = [];
+  for (const one of reached.unclear) if (!(await repository.catalog.wasRemoved(one.id, signal))) unclear.push(one);
   const missing = roots.missing.map((id) => ({ id, reason: "it is missing, and nobody has forgotten it" }));
   const others = new Set([CONFIG, ...(keys.encrypted ? [domainKeyAt(domain)] : [])]);
   for (const { vmId, seq } of [...roots.machines.flat(), ...roots.missing.map(parsePointId)]) others.add(pointAt(vmId, seq));
-  return new Needed({ points: reached.points, unclear: [...missing, ...reached.unclear], packs: reached.packs.bytes }, others);
+  return new Needed({ points: reached.points, unclear: [...missing, ...unclear], packs: reached.packs.bytes }, others);
 }
 
 function explain(thrown: unknown): never {

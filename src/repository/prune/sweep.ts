@@ -2,7 +2,7 @@ import { mapConcurrently } from "../../lib/concurrency.ts";
 import { StoreError } from "../../objectstore/index.ts";
 import { RepositoryError } from "../errors.ts";
 import { Holds } from "../holds.ts";
-import { packAt, pointAt, usagesOf } from "../layout.ts";
+import { packAt, pointAt, sumsOf, usagesOf } from "../layout.ts";
 import type { Repository } from "../repository.ts";
 import { Marks } from "./marks.ts";
 import { noteSparse } from "./sparse.ts";
@@ -67,7 +67,7 @@ export class Sweep {
   }
 
   /** Documents about maps that are no more, and marks that nothing will be compared with. */
-  async #tidy({ at, reached, unclear, marks, earlier }: Plan): Promise<void> {
+  async #tidy({ at, reached, stored, unclear, marks, earlier }: Plan): Promise<void> {
     const { store, domain } = this.#repository;
     const { signal } = this.#options;
     for (const mark of marks) if (earlier !== null && mark.at < earlier.at) await store.delete(mark.key, { signal });
@@ -78,7 +78,21 @@ export class Sweep {
       const [pack = "", offset = ""] = key.slice(prefix.length).split("-");
       if (!reached.roots.has(`${pack}-${Number.parseInt(offset, 16)}`) && isOld(modified.getTime(), at.getTime())) stale.push(key);
     }
+    stale.push(...(await this.#staleSums(stored, at)));
     await mapConcurrently(stale, PARALLEL_DELETES, async (key) => await store.delete(key, { signal }));
+  }
+
+  /** Checksums of runs of which no pack is left. */
+  async #staleSums({ old, young }: Plan["stored"], at: Date): Promise<string[]> {
+    const { store, domain } = this.#repository;
+    const prefix = sumsOf(domain);
+    const stale: string[] = [];
+    for await (const { key, modified } of store.list(prefix, { signal: this.#options.signal })) {
+      const run = key.slice(prefix.length);
+      const isEmpty = [old, young].every((packs) => packs.ofRun(run).every((size) => size === 0));
+      if (isEmpty && isOld(modified.getTime(), at.getTime())) stale.push(key);
+    }
+    return stale;
   }
 }
 

@@ -28,6 +28,7 @@ import { NodeReader } from "../map/node-reader.ts";
 import { TreeBuilder } from "../map/tree-builder.ts";
 import type { Repository } from "../repository.ts";
 import { mayCommit, wasInTime } from "../rules.ts";
+import { writeSums } from "../sums.ts";
 import { contradictsBase } from "./base-doubt.ts";
 import { BufferPool } from "./buffer-pool.ts";
 import { type DiskProgress, trustedUpTo, writeDisk } from "./disk-writer.ts";
@@ -227,6 +228,8 @@ export class BackupSession {
     await this.flush();
     const { store, catalog } = this.#repository;
     const { lineage, vm, signal } = this.#options;
+    const run = this.#runId.toString("hex");
+    if (!this.#shipper.sums.isEmpty) await writeSums(this.#repository, run, this.#shipper.sums, signal);
     const time = await store.now({ signal });
     // Prune may have given up what an older run refers to.
     if (!mayCommit(lineage.asOf.getTime(), time.getTime())) {
@@ -241,7 +244,7 @@ export class BackupSession {
       seq: lineage.nextSeq,
       time: time.toISOString(),
       vm,
-      run: this.#runId.toString("hex"),
+      run,
       parent: parent?.id ?? null,
       ...facts,
       ...copied,

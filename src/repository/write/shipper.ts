@@ -1,6 +1,8 @@
+import { crc32Of } from "../../lib/crc32.ts";
 import type { ObjectStore } from "../../objectstore/index.ts";
 import { RepositoryError } from "../errors.ts";
 import { packAt } from "../layout.ts";
+import { PackSums } from "../sums.ts";
 import type { FinishedPack } from "./pack-stream.ts";
 
 export interface ShipperOptions {
@@ -16,6 +18,8 @@ export interface ShipperOptions {
 export class Shipper {
   readonly #options: ShipperOptions;
   readonly #flying = new Set<Promise<void>>();
+  /** what was sent and read back so far */
+  readonly sums = new PackSums();
   #failure: { readonly reason: unknown } | null = null;
 
   constructor(options: ShipperOptions) {
@@ -55,7 +59,8 @@ export class Shipper {
   async #put(pack: FinishedPack): Promise<void> {
     const { store, domain, signal, onShipped } = this.#options;
     const key = packAt(domain, pack.id);
-    await store.putIfAbsent(key, pack.bytes, { signal });
+    const crc32 = await crc32Of(pack.bytes);
+    await store.putIfAbsent(key, pack.bytes, { signal, crc32 });
     const tail = Buffer.allocUnsafe(pack.tailLength);
     const offset = pack.bytes.length - pack.tailLength;
     await store.read(key, offset, tail, { signal });
@@ -64,6 +69,7 @@ export class Shipper {
         hint: "The store is not to be trusted with backups; check its disks",
       });
     }
+    this.sums.add(pack.id, pack.bytes.length, crc32);
     onShipped(pack.bytes.length);
   }
 

@@ -77,7 +77,7 @@ describe("counting", () => {
     await store.stat("a");
     await store.now();
     for await (const object of store.list("")) await store.delete(object.key);
-    expect(store.counts).toEqual({ put: 1, putIfAbsent: 2, get: 1, read: 1, stat: 1, now: 1, list: 1, delete: 2 });
+    expect(store.counts).toEqual({ put: 1, putIfAbsent: 2, get: 1, read: 1, stat: 1, now: 1, lock: 0, list: 1, delete: 2 });
     expect([store.bytesUp, store.bytesDown]).toEqual([110, 105]);
   });
 

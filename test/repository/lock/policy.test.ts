@@ -63,5 +63,5 @@ describe.skipIf(skipWithout("s3"))("the policy that the documentation gives", ()
     });
     await expect(extend(asLocker, 400)).rejects.toThrow(/denied/i);
     expect(await repo.destroy(version ?? {}), "not even the administrator").toBe(false);
-  }, 60_000);
+  }, 120_000);
 });
