@@ -78,6 +78,8 @@ async function runGates() {
     record(`gate ${name}`, code === 0);
     console.log(`${name}: ${code === 0 ? "ok" : `failed (${code})`}, ${((Date.now() - start) / 1000).toFixed(1)} s`);
   }
+  say("gate: audit");
+  record("gate audit", (await run(process.execPath, ["test/audit.mjs"])) === 0);
 }
 
 async function runTests() {

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { childEnvironment } from "../lib/child-environment.ts";
 import { errorText } from "../lib/errors.ts";
 import { SourceError } from "./errors.ts";
 
@@ -42,7 +43,7 @@ export async function imageChain(path: string, format: string | null, signal: Ab
 
 function runQemuImg(args: readonly string[], path: string, signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile("qemu-img", args, { signal, maxBuffer: MAX_OUTPUT, encoding: "utf8" }, (error, stdout, stderr) => {
+    execFile("qemu-img", args, { signal, maxBuffer: MAX_OUTPUT, encoding: "utf8", env: childEnvironment() }, (error, stdout, stderr) => {
       if (error === null) return resolve(stdout);
       if (signal.aborted) return reject(signal.reason as Error);
       if (error.code === "ENOENT") {

@@ -80,8 +80,9 @@ else
 fi
 # libvirt and NBD calls, files and cryptography wait in one pool of threads; Node's four are too few.
 export UV_THREADPOOL_SIZE="${UV_THREADPOOL_SIZE:-16}"
-# A core file would hold keys and disk content.
+# A core file would hold keys and disk content. The limit does not bind a program that the kernel pipes cores to: for that one no memory is in them.
 ulimit -c 0
+{ echo 0 >/proc/self/coredump_filter; } 2>/dev/null || :
 
 # exec: signals must reach Node itself.
 # A small young generation, and an old one that is collected before it has grown to several times what it holds: what passes through here are buffers, and

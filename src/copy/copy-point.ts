@@ -11,10 +11,13 @@ import {
   type SimilarImage,
   similarImages,
 } from "../repository/index.ts";
+import { CopyError } from "./errors.ts";
 import { identityOf, type SharedPoint } from "./plan-copy.ts";
 import type { CopyWork } from "./work.ts";
 
-interface Standing {
+export interface Standing {
+  /** the point's number in the target, by the plan */
+  readonly seq: number;
   /** an earlier point that both repositories have; null: none */
   readonly base: SharedPoint | null;
   /** whether other images of the target are compared with */
@@ -26,14 +29,22 @@ interface Standing {
  * wrote since a point of the target (FORMAT.md §8).
  */
 export async function copyPoint(source: PointRecord, standing: Standing, work: CopyWork): Promise<PointRecord> {
-  const { from, to, codec, signal, onStep } = work.request;
+  const { to, codec, signal } = work.request;
   const lineage = await to.catalog.lineage(source.vm.name, { depth: 1, signal });
-  const session = new BackupSession(to, { vm: source.vm, codec, signal, lineage });
+  requirePlanned(source, { standing, lineage }, to.store.url);
+  return await work.memory.lend(async (memory) => {
+    const session = new BackupSession(to, { vm: source.vm, codec, signal, lineage, memory });
+    return await finish(await writePoint(source, { session, standing, lineage }, work), lineage, work);
+  });
+}
+
+async function writePoint(source: PointRecord, { session, ...place }: Omit<DiskWork, "position">, work: CopyWork): Promise<PointRecord> {
+  const { from, signal, onStep } = work.request;
   try {
     await onStep?.("opened");
     let position = 0;
     for (const disk of source.disks) {
-      await copyDisk(disk, { session, standing, lineage, position }, work);
+      await copyDisk(disk, { ...place, session, position }, work);
       position += disk.size;
     }
     for (const capture of source.captures) await session.addCapture(capture.name, await readCapture(from, capture, signal));
@@ -43,10 +54,18 @@ export async function copyPoint(source: PointRecord, standing: Standing, work: C
     const [repository = "", point = ""] = identityOf(source, from).split("/");
     const { level, consistency, warnings, tool, time } = source;
     const copied = { time, origin: { repository, point } };
-    return await finish(await session.commit({ level, consistency, warnings, tool, copied }), lineage, work);
+    return await session.commit({ level, consistency, warnings, tool, copied });
   } finally {
     await session.close();
   }
+}
+
+/** What somebody else has put there since the plan was made may be this very point, or a younger one. */
+function requirePlanned({ vm }: PointRecord, { standing, lineage }: Pick<DiskWork, "standing" | "lineage">, url: string): void {
+  if (lineage.nextSeq === standing.seq) return;
+  throw new CopyError("target-changed", `Somebody else stored restore points of ${vm.name} in ${url} while this copy ran`, {
+    hint: "What was copied stays. Copy again, and run one copy or backup of a machine into a repository at a time",
+  });
 }
 
 interface DiskWork {

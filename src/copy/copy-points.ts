@@ -1,8 +1,8 @@
 import { errorText } from "../lib/errors.ts";
-import { ImageReader, isLoss, type PointRecord } from "../repository/index.ts";
-import { copyPoint } from "./copy-point.ts";
+import { isLoss, type PointRecord } from "../repository/index.ts";
+import { copyPoint, type Standing } from "./copy-point.ts";
 import { type MachinePlan, type PassedOver, planCopy, type SharedPoint } from "./plan-copy.ts";
-import { type CopyRequest, type CopyWork, Progress } from "./work.ts";
+import { CopyMemory, type CopyRequest, type CopyWork, Progress, readerFor } from "./work.ts";
 
 export interface CopiedPoint {
   readonly from: string;
@@ -30,31 +30,34 @@ export async function copyPoints(request: CopyRequest): Promise<CopyReport> {
   await to.requireSafeWrites(signal);
   const plan = await planCopy(from, to, wanted, signal);
   const progress = new Progress(plan.machines, request);
-  const reader = new ImageReader(from);
+  const [reader, memory] = [readerFor(from), new CopyMemory(to)];
   const copied: CopiedPoint[] = [];
   const failed = plan.unreadable.map(({ id, error }) => ({ id, message: errorText(error) }));
   try {
     for (const machine of plan.machines) {
-      const { made, damaged } = await copyMachine(machine, { request, reader, progress });
+      const { made, damaged } = await copyMachine(machine, { request, reader, memory, progress });
       copied.push(...made);
       failed.push(...damaged);
     }
   } finally {
+    await memory.close();
     await reader.close();
   }
   return { copied, passedOver: plan.machines.flatMap(({ passedOver }) => passedOver), failed };
 }
 
 async function copyMachine(
-  { todo, shared }: MachinePlan,
+  { todo, shared, nextSeq }: MachinePlan,
   work: CopyWork,
 ): Promise<{ readonly made: CopiedPoint[]; readonly damaged: { id: string; message: string }[] }> {
   const [made, damaged]: [CopiedPoint[], { id: string; message: string }[]] = [[], []];
   let base = todo.length === 0 ? null : await newestLive(shared, work.request);
+  let seq = nextSeq;
   for (const source of todo) {
     try {
-      const target = await copyOne(source, base, work);
+      const target = await copyOne(source, { base, seq }, work);
       made.push(report(source, target));
+      seq = target.seq + 1;
       base = { source, target };
     } catch (thrown) {
       work.request.signal.throwIfAborted();
@@ -67,9 +70,9 @@ async function copyMachine(
 }
 
 /** Against an earlier point where that can be read in both repositories, else all of it. */
-async function copyOne(source: PointRecord, base: SharedPoint | null, work: CopyWork): Promise<PointRecord> {
+async function copyOne(source: PointRecord, { base, seq }: Pick<Standing, "base" | "seq">, work: CopyWork): Promise<PointRecord> {
   try {
-    return await copyPoint(source, { base, compare: true }, work);
+    return await copyPoint(source, { base, seq, compare: true }, work);
   } catch (thrown) {
     work.request.signal.throwIfAborted();
     if (!isLoss(thrown)) throw thrown;
@@ -77,7 +80,7 @@ async function copyOne(source: PointRecord, base: SharedPoint | null, work: Copy
       { point: source.id, reason: errorText(thrown) },
       "Something that a copy stood on cannot be read: copying all of the point",
     );
-    return await copyPoint(source, { base: null, compare: false }, work);
+    return await copyPoint(source, { base: null, seq, compare: false }, work);
   }
 }
 

@@ -1,5 +1,8 @@
-import { type PointRecord, pointDamaged, type Repository } from "../repository/index.ts";
+import { mapConcurrently } from "../lib/concurrency.ts";
+import { isLoss, type PointRecord, pointDamaged, type Repository, RepositoryError } from "../repository/index.ts";
 import { CopyError } from "./errors.ts";
+
+const PARALLEL_READS = 32;
 
 /** Which points: those named, those of some machines, or all there are. */
 export type Wanted = { readonly points: readonly string[] } | { readonly vms: readonly string[] } | "all";
@@ -18,6 +21,8 @@ export interface MachinePlan {
   /** in this order */
   readonly todo: readonly PointRecord[];
   readonly passedOver: readonly PassedOver[];
+  /** where the machine's next point goes in the target, as it was before the target was looked through */
+  readonly nextSeq: number;
   /** points that both repositories have and neither has forgotten, the newest first: what a copy can stand on */
   readonly shared: readonly SharedPoint[];
 }
@@ -52,10 +57,33 @@ export async function planCopy(from: Repository, to: Repository, wanted: Wanted,
   const { machines, unreadable } = await findMachines(from, wanted, signal);
   const plans: MachinePlan[] = [];
   for (const [vm, points] of machines) {
-    const { points: targets, forgotten } = await to.catalog.list({ vm, withForgotten: true, signal });
-    plans.push(planMachine({ vm, points, targets, forgotten, named, from, to }));
+    const { nextSeq, targets, forgotten } = await targetsOf(to, vm, signal);
+    plans.push({ ...planMachine({ vm, points, targets, forgotten, named, from, to }), nextSeq });
   }
   return { machines: plans, unreadable };
+}
+
+/** What the target has of a machine, forgotten or not. A list may come from before the newest points: those are asked for one by one. */
+async function targetsOf(
+  { catalog }: Repository,
+  vm: string,
+  signal: AbortSignal,
+): Promise<Pick<Machine, "targets" | "forgotten"> & Pick<MachinePlan, "nextSeq">> {
+  const { vmId, nextSeq } = await catalog.lineage(vm, { depth: 0, signal });
+  const { points, forgotten, unreadable } = await catalog.list({ vm, withForgotten: true, signal });
+  const listed = new Set([...[...points, ...unreadable].map(({ id }) => id), ...forgotten]);
+  const ids = Array.from({ length: nextSeq - 1 }, (_, i) => `${vmId}-${i + 1}`).filter((id) => !listed.has(id));
+  const unlisted = await mapConcurrently(ids, PARALLEL_READS, async (id) => await tryPoint(catalog, id, signal));
+  return { nextSeq, forgotten, targets: [...points, ...unlisted.filter((point) => point !== null)] };
+}
+
+async function tryPoint(catalog: Repository["catalog"], id: string, signal: AbortSignal): Promise<PointRecord | null> {
+  try {
+    return await catalog.point(id, signal);
+  } catch (thrown) {
+    if (isLoss(thrown) || (thrown instanceof RepositoryError && thrown.code === "point-unknown")) return null;
+    throw thrown;
+  }
 }
 
 async function findMachines(
@@ -100,7 +128,7 @@ interface Machine {
  * Points go in the order they were taken, each after those that are there: a point behind a younger one would take its machine out of retention, and
  * one that was forgotten in the target is not brought back.
  */
-function planMachine({ vm, points, targets, forgotten, named, from, to }: Machine): MachinePlan {
+function planMachine({ vm, points, targets, forgotten, named, from, to }: Machine): Omit<MachinePlan, "nextSeq"> {
   const there = new Map(targets.map((target) => [identityOf(target, to), target]));
   const sources = points.toSorted((a, b) => a.seq - b.seq);
   const known = new Set(sources.map((source) => identityOf(source, from)));

@@ -1,6 +1,13 @@
+import { availableParallelism } from "node:os";
+
 import type { Logger } from "../lib/logger.ts";
-import type { Codec, ImageReader, PointRecord, Repository } from "../repository/index.ts";
+import { type Codec, ImageReader, type PointRecord, type Repository, SessionMemory } from "../repository/index.ts";
 import type { MachinePlan, Wanted } from "./plan-copy.ts";
+
+/** Packs in memory: one on its way and one that is filled. */
+const PACKS = 2;
+/** To read, and as many to write. */
+const THREADS = Math.max(1, availableParallelism() >> 1);
 
 export interface CopyRequest {
   readonly from: Repository;
@@ -29,7 +36,40 @@ export interface CopyProgress {
 export interface CopyWork {
   readonly request: CopyRequest;
   readonly reader: ImageReader;
+  readonly memory: CopyMemory;
   readonly progress: Progress;
+}
+
+/** A copy is a backup and a restore at once, and is to need no more memory than one of them: it waits for the slower of two stores anyway. */
+export function readerFor(from: Repository): ImageReader {
+  return new ImageReader(from, { windows: 4, slots: 4, threads: THREADS });
+}
+
+/** What points are written in, one after the other. */
+export class CopyMemory {
+  readonly #to: Repository;
+  #memory: SessionMemory | null = null;
+
+  constructor(to: Repository) {
+    this.#to = to;
+  }
+
+  /** Memory for one point: what the one before had, unless that failed. */
+  async lend<T>(work: (memory: SessionMemory) => Promise<T>): Promise<T> {
+    const memory = (this.#memory ??= new SessionMemory(this.#to.keys, { packs: PACKS, threads: THREADS }));
+    try {
+      return await work(memory);
+    } catch (thrown) {
+      await this.close();
+      throw thrown;
+    }
+  }
+
+  async close(): Promise<void> {
+    const memory = this.#memory;
+    this.#memory = null;
+    await memory?.close();
+  }
 }
 
 /** How far a copy is, counted in bytes of the points' disks: what need not be read is soon done. */

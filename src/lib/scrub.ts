@@ -13,9 +13,27 @@ export function scrub(value: unknown): unknown {
   return scrubAt(value, 0);
 }
 
-/** A text without the credentials of the URLs in it: user and password, and query parameters with a secret's name. */
+/** Secrets by their values, the latest ones; sessions' credentials are replaced every few minutes. */
+const values = new Set<string>();
+const mostValues = 32;
+const shortestValue = 8;
+
+/** From here on hides this value wherever it turns up in a text: what a server answers may quote what it was sent. */
+export function hideValue(secret: string | undefined): void {
+  if (secret === undefined || secret.length < shortestValue) return;
+  values.delete(secret);
+  values.add(secret);
+  for (const oldest of values) {
+    if (values.size <= mostValues) break;
+    values.delete(oldest);
+  }
+}
+
+/** A text without the credentials of the URLs in it: user and password, and query parameters with a secret's name; and without the values of secrets. */
 export function scrubText(text: string): string {
-  return text
+  let left = text;
+  for (const value of values) left = left.replaceAll(value, hidden);
+  return left
     .replace(/\b([a-z][a-z0-9+.-]*:\/\/)[^\s/?#@]*@/gi, `$1${hidden}@`)
     .replace(/([?&])([\w.-]+)=[^\s&#"']*/g, (all, mark: string, name: string) =>
       secretName.test(name) ? `${mark}${name}=${hidden}` : all,

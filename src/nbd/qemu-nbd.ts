@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { childEnvironment } from "../lib/child-environment.ts";
 import { NbdError } from "./errors.ts";
 
 const START_MS = 30_000;
@@ -53,7 +54,10 @@ export class QemuNbd {
     const ready = `${options.socket}.pid`;
     const args = ["--persistent", "--shared=8", `--socket=${options.socket}`, `--pid-file=${ready}`, ...options.args, "--", options.image];
     // The kernel ends it when this process dies, even by SIGKILL.
-    const child = spawn("setpriv", ["--pdeathsig", "TERM", "qemu-nbd", ...args], { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn("setpriv", ["--pdeathsig", "TERM", "qemu-nbd", ...args], {
+      stdio: ["ignore", "ignore", "pipe"],
+      env: childEnvironment(),
+    });
     const server = new QemuNbd(child, options);
     try {
       await server.#ready(ready, options);

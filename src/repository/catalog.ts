@@ -3,7 +3,7 @@ import { type ObjectStore, StoreError } from "../objectstore/index.ts";
 import { RepositoryError } from "./errors.ts";
 import { Holds } from "./holds.ts";
 import { DocumentKind } from "./format/constants.ts";
-import { openDocument, sealDocument } from "./format/document.ts";
+import { type DocumentSeal, openDocument, sealDocument } from "./format/document.ts";
 import { damaged, FormatError } from "./format/errors.ts";
 import { asCount, parseObject } from "./format/json.ts";
 import { type DomainKeys, vmId } from "./format/keys.ts";
@@ -22,9 +22,10 @@ export interface UnreadablePoint {
   readonly error: Error;
 }
 
-export interface CatalogListing {
+/** @typeParam T what a listing keeps of a point */
+export interface CatalogListing<T = PointRecord> {
   /** oldest first */
-  readonly points: readonly PointRecord[];
+  readonly points: readonly T[];
   readonly unreadable: readonly UnreadablePoint[];
   /** ids of points that are held; also such as are forgotten */
   readonly held: ReadonlySet<string>;
@@ -68,14 +69,20 @@ export class Catalog {
 
   /** All points, or those of one VM; on request forgotten ones too. Costs one list per kind and one read per point. */
   async list(options: ListingOptions = {}): Promise<CatalogListing> {
-    const [points, unreadable]: [PointRecord[], UnreadablePoint[]] = [[], []];
+    return await this.digests(options, (point) => point);
+  }
+
+  /** The same, of which no more is kept than what `digest` makes of each point: ten thousand points with all they say take 100 MiB. */
+  async digests<T>(options: ListingOptions, digest: (point: PointRecord, held: boolean) => T): Promise<CatalogListing<T>> {
+    const [points, unreadable]: [Digested<T>[], UnreadablePoint[]] = [[], []];
     let marks: Pick<CatalogListing, "held" | "forgotten"> = { held: new Set(), forgotten: new Set() };
     for await (const { points: some, unreadable: lost, ...told } of this.pages(options)) {
-      points.push(...some);
+      for (const point of some)
+        points.push({ seq: point.seq, time: point.time, vm: point.vm.name, digest: digest(point, told.held.has(point.id)) });
       unreadable.push(...lost);
       marks = told;
     }
-    return { ...marks, unreadable, points: oldestFirst(points) };
+    return { ...marks, unreadable, points: oldestFirst(points).map((one) => one.digest) };
   }
 
   /** The same a few hundred at a time as they are read, machine by machine and each machine's oldest first. There is one page at least, and each tells of all holds. */
@@ -315,7 +322,7 @@ export class Catalog {
     }
   }
 
-  #seal(at: string, kind: DocumentKind): { kind: DocumentKind; key: Uint8Array; at: string; encrypted: boolean } {
+  #seal(at: string, kind: DocumentKind): DocumentSeal {
     return { kind, key: this.#keys.document, at, encrypted: this.#keys.encrypted };
   }
 }
@@ -337,22 +344,30 @@ function isDamage(thrown: unknown): boolean {
   return thrown instanceof FormatError && thrown.code === "damaged";
 }
 
+/** A point as it is sorted. */
+interface Digested<T> {
+  readonly seq: number;
+  readonly time: string;
+  readonly vm: string;
+  readonly digest: T;
+}
+
 /**
  * Oldest first: a machine's points by number, machines among each other by time. A point taken after the clock was set back counts as no older
  * than the one before it: compared by its own time it would have no place that suits all the others.
  */
-function oldestFirst(points: readonly PointRecord[]): PointRecord[] {
+function oldestFirst<T>(points: readonly Digested<T>[]): Digested<T>[] {
   const latest = new Map<string, string>();
   const timed = points
     .toSorted((a, b) => a.seq - b.seq)
     .map((point) => {
-      const before = latest.get(point.vm.name) ?? "";
+      const before = latest.get(point.vm) ?? "";
       const time = point.time > before ? point.time : before;
-      latest.set(point.vm.name, time);
+      latest.set(point.vm, time);
       return { point, time };
     });
   return timed
-    .toSorted((a, b) => compare(a.time, b.time) || compare(a.point.vm.name, b.point.vm.name) || a.point.seq - b.point.seq)
+    .toSorted((a, b) => compare(a.time, b.time) || compare(a.point.vm, b.point.vm) || a.point.seq - b.point.seq)
     .map(({ point }) => point);
 }
 

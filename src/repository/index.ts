@@ -28,4 +28,5 @@ export { ImageContent } from "./read/image-content.ts";
 export type { ImageTarget } from "./read/image-target.ts";
 export { Repository, type RepositoryAccess } from "./repository.ts";
 export type { DiskProgress } from "./write/disk-writer.ts";
+export { SessionMemory } from "./write/session-memory.ts";
 export { BackupSession, type DiskFacts, imageOf, type PointFacts, type SessionOptions } from "./write/session.ts";

@@ -149,6 +149,39 @@ describe("a copy of points", () => {
     },
   );
 
+  test("beside another one puts no point there twice, nor behind a younger one", async () => {
+    const history = new History(await encrypted());
+    await history.go(4);
+    for (const step of ["opened", "head-written"] as const) {
+      const to = await encrypted();
+      let other: Promise<unknown> | null = null;
+      const onStep = async (name: string): Promise<void> => {
+        if (name === step) await (other ??= copyAll(history.repository, to));
+      };
+      const code = step === "opened" ? "commit-lost" : "target-changed";
+      await expect(copyAll(history.repository, to, { onStep })).rejects.toMatchObject({ code });
+      await expectSame(history, to);
+      expect((await copyAll(history.repository, to)).copied).toEqual([]);
+    }
+  });
+
+  test("knows what the target has, also where its list comes from before", async () => {
+    const history = new History(await encrypted());
+    await history.go(2);
+    const [memory, key] = [new MemoryObjectStore(), randomBytes(32)];
+    const to = await newRepository(memory, key);
+    await copyAll(history.repository, to);
+    await history.go();
+    await copyAll(history.repository, to);
+    const late = new FaultyObjectStore(memory, []);
+    late.list = async function* (...args) {
+      for await (const stat of memory.list(...args)) if (!stat.key.startsWith("points/") || stat.key.endsWith("1")) yield stat;
+    };
+    const { copied, passedOver } = await copyAll(history.repository, await Repository.open({ store: late, key }));
+    expect([copied, passedOver.map(({ why }) => why)]).toEqual([[], ["there", "there", "there"]]);
+    await expectSame(history, to);
+  });
+
   test("finds in the target what other machines have", async () => {
     const history = new History(await encrypted());
     await history.go();

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { ThinstreamError } from "../../src/lib/errors.ts";
 import { InvalidValueError } from "../../src/lib/invalid-value.ts";
 import { createLogger } from "../../src/lib/log.ts";
-import { scrub, scrubText } from "../../src/lib/scrub.ts";
+import { hideValue, scrub, scrubText } from "../../src/lib/scrub.ts";
 
 class SampleError extends ThinstreamError<"sample"> {
   readonly $response: object = { headers: { authorization: "AWS4 hunter2" } };
@@ -66,4 +66,18 @@ describe("scrub", () => {
     for (const text of ["qemu:///system?socket=/tmp/x/libvirt-sock", "file:///srv/repo", "point 3f2a of vda@nightly"])
       expect(scrubText(text)).toBe(text);
   });
+});
+
+test("a secret's value is hidden wherever it stands, the latest ones at least", () => {
+  hideValue("correct horse battery");
+  expect(scrubText("said correct horse battery, twice: correct horse battery")).toBe("said [hidden], twice: [hidden]");
+  expect(scrub({ err: new Error("the correct horse battery") })).toMatchObject({ err: { message: "the [hidden]" } });
+  // What is short would hide half of any text.
+  hideValue("a");
+  hideValue(undefined);
+  expect(scrubText("a cat")).toBe("a cat");
+  for (let i = 0; i < 31; i++) hideValue(`another secret, number ${i}`);
+  expect(scrubText("correct horse battery")).toBe("[hidden]");
+  hideValue("one more than are kept");
+  expect(scrubText("correct horse battery")).toBe("correct horse battery");
 });

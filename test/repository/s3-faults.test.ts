@@ -1,10 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { copyPoints } from "../../src/copy/index.ts";
 import { ThinstreamError } from "../../src/lib/errors.ts";
+import { silentLogger } from "../../src/lib/logger.ts";
 import { type ObjectStore, parseStoreUrl, RetryingObjectStore, type S3Location } from "../../src/objectstore/index.ts";
 import { S3ObjectStore } from "../../src/objectstore/s3/index.ts";
-import { checkListed, checkRepository, prune, Repository } from "../../src/repository/index.ts";
+import { checkListed, checkRepository, Codec, prune, Repository } from "../../src/repository/index.ts";
 import { type S3Lab, skipWithout, startS3 } from "../lab/index.ts";
 import { type FaultProxy, startFaultProxy } from "../objectstore/s3/fault-proxy.ts";
 import { Rng } from "../soak/rng.ts";
@@ -15,9 +17,10 @@ import { packsNeeded } from "./packs-needed.ts";
 import { aged, inHours } from "./prune/aged.ts";
 
 const SEED = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
-const ROUNDS = Number(process.env["ROUNDS"] ?? (process.env["SOAK"] === "1" ? 200 : 15));
+const ROUNDS = Number(process.env["ROUNDS"] ?? (process.env["SOAK"] === "1" ? 200 : 12));
 const GRANULE = 65_536;
 const SHARE = 0.1;
+const OTHER_KEY = Buffer.alloc(32, 9);
 const { signal } = new AbortController();
 
 describe.skipIf(skipWithout("s3"))(`seed ${SEED}: an S3 server of whose answers one in ten goes wrong`, () => {
@@ -25,26 +28,30 @@ describe.skipIf(skipWithout("s3"))(`seed ${SEED}: an S3 server of whose answers 
   let proxy: FaultProxy;
   let direct: S3ObjectStore;
   let bad: ObjectStore;
+  let directly: S3ObjectStore;
+  let badly: ObjectStore;
   beforeAll(async () => {
     lab = await startS3();
     Object.assign(process.env, lab.env);
     proxy = await startFaultProxy(lab.endpoint, { seed: SEED, silenceMs: 3000 });
-    const at = (endpoint: string): S3Location => parseStoreUrl(lab.url("faults").replace(lab.endpoint, endpoint)) as S3Location;
-    direct = new S3ObjectStore(at(lab.endpoint));
-    bad = new RetryingObjectStore(new S3ObjectStore(at(proxy.endpoint), { idleTimeout: 1500 }), { baseDelay: 5, maxDelay: 100 });
+    const at = (name: string, endpoint: string): S3Location => parseStoreUrl(lab.url(name).replace(lab.endpoint, endpoint)) as S3Location;
+    const through = (name: string): ObjectStore =>
+      new RetryingObjectStore(new S3ObjectStore(at(name, proxy.endpoint), { idleTimeout: 1500 }), { baseDelay: 5, maxDelay: 100 });
+    [direct, directly] = [new S3ObjectStore(at("faults", lab.endpoint)), new S3ObjectStore(at("copies", lab.endpoint))];
+    [bad, badly] = [through("faults"), through("copies")];
   }, 120_000);
   afterAll(async () => {
-    await bad?.close();
-    await direct?.close();
+    for (const store of [bad, badly, direct, directly]) await store?.close();
     await proxy?.stop();
     await lab?.stop();
   });
 
   test(
-    `${ROUNDS} rounds: each backup, restore, check and prune ends well or says why not, and nothing is lost`,
-    { timeout: ROUNDS * 30_000 + 60_000 },
+    `${ROUNDS} rounds: each backup, restore, copy, check and prune ends well or says why not, and nothing is lost`,
+    { timeout: ROUNDS * 60_000 + 60_000 },
     async () => {
       const plain = await newRepository(direct);
+      const copies = await newRepository(directly, OTHER_KEY);
       const rng = new Rng(SEED, 1);
       const disks = new Map(["a", "b"].map((vm) => [vm, new MemoryDisk("vda", 48 * GRANULE)]));
       const contents = new Map<string, Buffer>();
@@ -76,6 +83,12 @@ describe.skipIf(skipWithout("s3"))(`seed ${SEED}: an S3 server of whose answers 
             expect(bytes.equals(contents.get(point.id) as Buffer), point.id).toBe(true);
           });
         }
+        await trying("copy", async () => {
+          const [from, to] = [await Repository.open({ store: bad, key: KEY }), await Repository.open({ store: badly, key: OTHER_KEY })];
+          const { failed } = await copyPoints({ from, to, wanted: "all", codec: Codec.lz4, signal, log: silentLogger });
+          // A list that came from before shows what prune has removed since.
+          for (const { id, message } of failed) expect(await plain.catalog.isLive(id), message).toBe(false);
+        });
         await trying("check", async () => {
           const { findings } = await checkListed(await Repository.open({ store: bad, key: KEY }), { signal, sample: 0 });
           // A list that came from before shows nothing that was not there, and lacks what is new: that may be found missing, and is not damage.
@@ -88,15 +101,27 @@ describe.skipIf(skipWithout("s3"))(`seed ${SEED}: an S3 server of whose answers 
           async () => await prune(await Repository.open({ store: inHours(aged(bad, 40), 31 * (round + 1)), key: KEY }), { signal }),
         );
         await expectWhole(plain, contents);
+        await expectWhole(copies, contents);
       }
       proxy.share = 0;
-      for (let i = 1; i <= 3; i++)
-        await prune(await Repository.open({ store: inHours(aged(direct, 40), 31 * (ROUNDS + i)), key: KEY }), { signal });
-      await expectWhole(plain, contents);
-      expect((await checkRepository(plain, { signal })).findings).toEqual([]);
-      const stored = new Set<string>();
-      for await (const { key } of direct.list("packs/")) stored.add(key.slice(-32));
-      expect(stored).toEqual(await packsNeeded(plain));
+      const last = { from: plain, to: copies, wanted: "all", codec: Codec.lz4, signal, log: silentLogger } as const;
+      expect((await copyPoints(last)).failed).toEqual([]);
+      expect((await copyPoints(last)).copied).toEqual([]);
+      const origins = (await copies.catalog.list()).points.map(({ origin }) => origin?.point);
+      expect(new Set(origins).size).toBe(origins.length);
+      expect(origins).toEqual(expect.arrayContaining((await plain.catalog.list()).points.map(({ id }) => id)));
+      for (const [repository, key] of [
+        [plain, KEY],
+        [copies, OTHER_KEY],
+      ] as const) {
+        for (let i = 1; i <= 3; i++)
+          await prune(await Repository.open({ store: inHours(aged(repository.store, 40), 31 * (ROUNDS + i)), key }), { signal });
+        await expectWhole(repository, contents);
+        expect((await checkRepository(repository, { signal })).findings).toEqual([]);
+        const stored = new Set<string>();
+        for await (const { key: at } of repository.store.list("packs/")) stored.add(at.slice(-32));
+        expect(stored).toEqual(await packsNeeded(repository));
+      }
       console.log(`seed ${SEED}: ${ROUNDS} rounds: ${said(tally)}; of ${said(proxy.requests)} requests ailed: ${said(proxy.ailed)}`);
       expect(Object.values(proxy.ailed).reduce((sum, count) => sum + count, 0)).toBeGreaterThan(ROUNDS);
     },
@@ -107,7 +132,8 @@ describe.skipIf(skipWithout("s3"))(`seed ${SEED}: an S3 server of whose answers 
 async function expectWhole(repository: Repository, contents: ReadonlyMap<string, Buffer>): Promise<void> {
   const { points, unreadable } = await repository.catalog.list();
   expect(unreadable).toEqual([]);
-  for (const point of points) expect((await readDisk(repository, point)).equals(contents.get(point.id) as Buffer), point.id).toBe(true);
+  for (const point of points)
+    expect((await readDisk(repository, point)).equals(contents.get(point.origin?.point ?? point.id) as Buffer), point.id).toBe(true);
 }
 
 function said(counts: Readonly<Record<string, number>>): string {

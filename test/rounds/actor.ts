@@ -1,18 +1,21 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 
+import { copyPoints } from "../../src/copy/index.ts";
 import { ThinstreamError } from "../../src/lib/errors.ts";
-import { type PointRecord, prune, readCapture, Repository } from "../../src/repository/index.ts";
-import { KEY, take } from "../repository/harness.ts";
+import { silentLogger } from "../../src/lib/logger.ts";
+import { Codec, type PointRecord, prune, readCapture } from "../../src/repository/index.ts";
+import { take } from "../repository/harness.ts";
 import { readDisk } from "../repository/light-reader.ts";
 import { MemoryDisk } from "../repository/memory-disk.ts";
-import { ClockedStore, SharedClock } from "./clocked-store.ts";
+import { openPlace, SharedClock } from "./clocked-store.ts";
 
-// One party at the repository, as a process that may be killed at any moment: `actor.ts WORK REPOSITORY CLOCK [MORE]`. Ends with 0 when it did its work,
+// One party at a repository, as a process that may be killed at any moment: `actor.ts WORK PLACE CLOCK [MORE]`. Ends with 0 when it did its work,
 // 2 when it said in a typed error that it could not, 1 when it saw what must not be.
 const [work = "", dir = "", clock = "", more = ""] = process.argv.slice(2);
 const { signal } = new AbortController();
-const repository = await Repository.open({ store: new ClockedStore(dir, new SharedClock(clock)), key: KEY });
+const shared = new SharedClock(clock);
+const repository = await openPlace(dir, shared);
 const { catalog } = repository;
 
 const works: Readonly<Record<string, () => Promise<void>>> = {
@@ -30,10 +33,16 @@ const works: Readonly<Record<string, () => Promise<void>>> = {
     try {
       await expectWhole(point);
     } catch (thrown) {
-      // Who takes longer than a backup may, or restores what was forgotten long ago, has nobody's word.
-      const isLate = (await repository.store.now()).getTime() - asked.getTime() > 24 * 3_600_000;
-      if (!isLate) throw new WrongError(`${point.id} does not restore: ${String(thrown)}`);
+      if (!(await isLate(asked))) throw new WrongError(`${point.id} does not restore: ${String(thrown)}`);
     }
+  },
+  /** Brings what `more` does not have there. */
+  async copy() {
+    const asked = await repository.store.now();
+    const to = await openPlace(more, shared);
+    const { copied, failed } = await copyPoints({ from: repository, to, wanted: "all", codec: Codec.lz4, signal, log: silentLogger });
+    if (failed.length > 0 && !(await isLate(asked))) throw new WrongError(`not copied: ${failed.map(({ message }) => message).join(", ")}`);
+    console.log(`copied ${copied.length} points, ${copied.reduce((sum, { uploadedBytes }) => sum + uploadedBytes, 0)} bytes`);
   },
   async forget() {
     const { points } = await catalog.list({ signal });
@@ -54,6 +63,11 @@ const works: Readonly<Record<string, () => Promise<void>>> = {
 
 class WrongError extends Error {}
 
+/** Who takes longer than a backup may, or reads what was forgotten long ago, has nobody's word. */
+async function isLate(asked: Date): Promise<boolean> {
+  return (await repository.store.now()).getTime() - asked.getTime() > 24 * 3_600_000;
+}
+
 function digestOf(bytes: Uint8Array): Buffer {
   return createHash("sha256").update(bytes).digest();
 }
@@ -70,6 +84,7 @@ console.log("ready");
 try {
   await works[work]?.();
 } catch (thrown) {
+  if (thrown instanceof ThinstreamError) console.log(`refused: ${thrown.code}`);
   console.error(`${work}: ${thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)}`);
   process.exitCode = thrown instanceof ThinstreamError ? 2 : 1;
 }

@@ -1,7 +1,9 @@
+import { createHash } from "node:crypto";
 import { appendFileSync, readFileSync } from "node:fs";
 
 import type { CallOptions, ListOptions, ObjectStat } from "../../src/objectstore/index.ts";
 import { FsObjectStore } from "../../src/objectstore/fs/index.ts";
+import { Repository } from "../../src/repository/index.ts";
 
 /** A clock that several processes share and that somebody moves on: real time, and the steps that were made up to then, one on each line of a file. */
 export class SharedClock {
@@ -51,4 +53,13 @@ export class ClockedStore extends FsObjectStore {
   #shifted(stat: ObjectStat): ObjectStat {
     return { ...stat, modified: this.#clock.at(stat.modified) };
   }
+}
+
+/** The key of the repository in a directory: each has one of its own. */
+export function keyOf(dir: string): Buffer {
+  return createHash("sha256").update(dir).digest();
+}
+
+export async function openPlace(dir: string, clock: SharedClock): Promise<Repository> {
+  return await Repository.open({ store: new ClockedStore(dir, clock), key: keyOf(dir) });
 }

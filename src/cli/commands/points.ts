@@ -1,5 +1,5 @@
 import { formatBytes } from "../../lib/bytes.ts";
-import type { PointRecord } from "../../repository/index.ts";
+import type { DiskStats, PointDisk, PointRecord } from "../../repository/index.ts";
 import { type Context, type Outcome, type RepositoryFlags, withRepository } from "../context.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { table } from "../table.ts";
@@ -11,22 +11,23 @@ export interface PointsFlags extends RepositoryFlags {
 /** `thinstream points`: what can be restored, oldest first. */
 export async function points(flags: PointsFlags, context: Context): Promise<Outcome> {
   return await withRepository(flags, context, async ({ catalog }) => {
-    const listing = await catalog.list({ signal: context.signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) });
+    const options = { signal: context.signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) };
+    const listing = await catalog.digests(options, summary);
     const warnings = listing.unreadable.map(({ id, error }) => `The restore point ${id} cannot be read: ${error.message}`);
     const rows = listing.points.map((point) => [
       point.id,
-      point.vm.name,
+      point.vm,
       point.time,
       point.level,
       point.consistency,
       point.disks.map((disk) => `${disk.name} ${formatBytes(disk.size)}`).join(", "),
-      formatBytes(point.disks.reduce((sum, { stats }) => sum + stats.uploadedBytes, 0)),
-      listing.held.has(point.id) ? "held" : "",
+      formatBytes(point.disks.reduce((sum, { uploadedBytes }) => sum + uploadedBytes, 0)),
+      point.held ? "held" : "",
     ]);
     const shown =
       rows.length === 0 ? "No restore points" : table(["POINT", "VM", "TIME", "LEVEL", "CONSISTENCY", "DISKS", "STORED", "HOLD"], rows);
     return {
-      json: { points: listing.points.map((point) => summary(point, listing.held.has(point.id))), warnings },
+      json: { points: listing.points, warnings },
       text: [shown, ...warnings].join("\n"),
       exitCode: warnings.length === 0 ? ExitCode.ok : ExitCode.warnings,
     };
@@ -72,7 +73,14 @@ function diskRow({ name, size, level, stats, checkpoint, reason }: PointRecord["
   ];
 }
 
-function summary(point: PointRecord, held: boolean): object {
+interface PointSummary extends Pick<PointRecord, "id" | "time" | "level" | "consistency" | "parent" | "warnings"> {
+  readonly vm: string;
+  readonly uuid: string | null;
+  readonly held: boolean;
+  readonly disks: readonly (Pick<PointDisk, "name" | "size" | "level"> & DiskStats)[];
+}
+
+function summary(point: PointRecord, held: boolean): PointSummary {
   const { id, time, level, consistency, parent, disks, warnings } = point;
   return {
     id,

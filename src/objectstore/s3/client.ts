@@ -1,4 +1,5 @@
 import type { S3Client } from "@aws-sdk/client-s3";
+import { hideValue } from "../../lib/scrub.ts";
 import type { S3Location } from "../url.ts";
 import { StoreClock } from "./store-clock.ts";
 
@@ -53,6 +54,7 @@ export async function openSession(location: S3Location, options: S3Options): Pro
   const clock = new StoreClock();
   client.middlewareStack.add(
     (next) => async (args) => {
+      await hideCredentials(client);
       const result = await next(args);
       clock.observe(result.response);
       return result;
@@ -61,6 +63,14 @@ export async function openSession(location: S3Location, options: S3Options): Pro
     { step: "deserialize", priority: "low", name: "storeClock" },
   );
   return { sdk, client, clock };
+}
+
+/** A server's answer may quote a request's headers, where the session token stands, and end in a message. */
+async function hideCredentials({ config }: S3Client): Promise<void> {
+  // The request is signed already, so they are at hand; without any it was not.
+  const found = await config.credentials().catch(() => null);
+  hideValue(found?.secretAccessKey);
+  hideValue(found?.sessionToken);
 }
 
 function regionIsConfigured(): boolean {

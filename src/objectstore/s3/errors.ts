@@ -1,3 +1,4 @@
+import { scrubText } from "../../lib/scrub.ts";
 import { StoreError, type StoreErrorCode } from "../errors.ts";
 
 /** What the SDK or Node threw, without the request, the response and their headers: those hold signatures and key ids. */
@@ -149,7 +150,8 @@ function nameOfAnswer(error: Error): string {
 }
 
 function oneLine(error: Error): string {
-  const message = error.message.replaceAll(/\s+/g, " ").trim();
+  // Before it is cut: half of a secret would not be known for one.
+  const message = scrubText(error.message.replaceAll(/\s+/g, " ").trim());
   return /^Unknown(Error)?$/.test(message) ? "the store gave no reason" : message.slice(0, 300);
 }
 

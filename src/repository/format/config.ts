@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac, type KeyObject, timingSafeEqual } from "node:crypto";
 
 import { FANOUT, FORMAT_VERSION, GRANULE } from "./constants.ts";
 import { damaged, FormatError } from "./errors.ts";
@@ -113,6 +113,6 @@ function requireKnown(body: JsonObject): void {
   );
 }
 
-function mac(body: JsonObject, key: Uint8Array): Buffer {
+function mac(body: JsonObject, key: KeyObject): Buffer {
   return createHmac("sha256", key).update(canonicalJson(body)).digest();
 }

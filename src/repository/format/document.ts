@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { createCipheriv, createDecipheriv, createHmac, type KeyObject, randomBytes, timingSafeEqual } from "node:crypto";
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 
 import { Codec, type DocumentKind, TAG_LENGTH } from "./constants.ts";
@@ -7,12 +7,14 @@ import { damaged } from "./errors.ts";
 const MAGIC = Buffer.from("TSD1");
 const HEADER = 24;
 const MAX_TEXT = 64 * 1024 * 1024;
+/** The least that zlib takes for the size of a buffer. */
+const SMALLEST_CHUNK = 64;
 
 /** Under which key and name a document is sealed. */
 export interface DocumentSeal {
   readonly kind: DocumentKind;
   /** 32 bytes; §4 says which */
-  readonly key: Uint8Array;
+  readonly key: KeyObject | Uint8Array;
   /** key of the object it lies at, below the repository's prefix */
   readonly at: string;
   readonly encrypted: boolean;
@@ -76,12 +78,13 @@ function unpack(packed: Buffer, codec: number, textLength: number, at: string): 
 
 function inflate(packed: Buffer, textLength: number, at: string): Buffer {
   try {
-    return zstdDecompressSync(packed, { maxOutputLength: Math.max(textLength, 1) });
+    const length = Math.max(textLength, SMALLEST_CHUNK);
+    return zstdDecompressSync(packed, { maxOutputLength: length, chunkSize: length });
   } catch (cause) {
     throw damaged(`${at} does not decompress`, cause);
   }
 }
 
-function plainTag(key: Uint8Array, additional: Uint8Array, body: Uint8Array): Buffer {
+function plainTag(key: DocumentSeal["key"], additional: Uint8Array, body: Uint8Array): Buffer {
   return createHmac("sha256", key).update(additional).update(body).digest().subarray(0, TAG_LENGTH);
 }

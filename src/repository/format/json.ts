@@ -2,11 +2,13 @@ import { damaged } from "./errors.ts";
 
 export type JsonObject = { readonly [key: string]: unknown };
 
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
 /** Parses bytes that must be one JSON object. @param what names it in the error */
 export function parseObject(bytes: Uint8Array, what: string): JsonObject {
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    value = JSON.parse(utf8.decode(bytes));
   } catch (cause) {
     throw damaged(`${what} is not JSON`, cause);
   }

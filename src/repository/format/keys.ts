@@ -1,4 +1,4 @@
-import { createHmac, hkdfSync } from "node:crypto";
+import { createHmac, createSecretKey, hkdfSync, type KeyObject } from "node:crypto";
 
 import { FormatError } from "./errors.ts";
 
@@ -13,6 +13,14 @@ export function derive(key: Uint8Array, salt: Uint8Array, info: string): Buffer 
   return Buffer.from(hkdfSync("sha256", key, salt, text.encode(info), KEY_LENGTH));
 }
 
+/** The same where no program sees the bytes: they are overwritten when nobody has the key any more. */
+function deriveKeyObject(key: Uint8Array, salt: Uint8Array, info: string): KeyObject {
+  const derived = derive(key, salt, info);
+  const made = createSecretKey(derived);
+  derived.fill(0);
+  return made;
+}
+
 /** 16 hex digits that tell one key from another. @param repositoryId 16 bytes */
 export function keyIdOf(key: Uint8Array, repositoryId: Uint8Array): string {
   requireKey(key);
@@ -22,7 +30,8 @@ export function keyIdOf(key: Uint8Array, repositoryId: Uint8Array): string {
 /** What is derived from the repository key. */
 export interface RepositoryKeys {
   readonly keyId: string;
-  readonly config: Buffer;
+  readonly config: KeyObject;
+  /** made for who asks, and to be overwritten by them */
   readonly document: Buffer;
   /** 8 hex digits */
   domainId(name: string): string;
@@ -33,17 +42,20 @@ export function repositoryKeys(key: Uint8Array, repositoryId: Uint8Array): Repos
   requireKey(key);
   return {
     keyId: keyIdOf(key, repositoryId),
-    config: derive(key, repositoryId, "thinstream/1/config"),
-    document: derive(key, repositoryId, "thinstream/1/document"),
+    config: deriveKeyObject(key, repositoryId, "thinstream/1/config"),
+    get document() {
+      return derive(key, repositoryId, "thinstream/1/document");
+    },
     domainId: (name) => derive(key, repositoryId, `thinstream/1/domain/${name}`).toString("hex", 0, 4),
   };
 }
 
-/** What is derived from a domain key; plain data, so that it can be handed to worker threads. */
+/** What is derived from a domain key; nothing but what can be handed to worker threads. */
 export interface DomainKeys {
   readonly encrypted: boolean;
   readonly domainKey: Uint8Array;
-  readonly document: Uint8Array;
+  /** ready for use: thousands of points are opened with it */
+  readonly document: KeyObject;
   readonly name: Uint8Array;
   readonly hash: { readonly granule: Uint8Array; readonly node: Uint8Array; readonly capture: Uint8Array };
 }
@@ -54,7 +66,7 @@ export function domainKeys(key: Uint8Array, repositoryId: Uint8Array, encrypted:
   return {
     encrypted,
     domainKey: key,
-    document: derive(key, repositoryId, "thinstream/1/document"),
+    document: deriveKeyObject(key, repositoryId, "thinstream/1/document"),
     name: derive(key, repositoryId, "thinstream/1/name"),
     hash: {
       granule: derive(key, repositoryId, "thinstream/1/hash/granule"),

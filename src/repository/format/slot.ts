@@ -134,9 +134,10 @@ function wayOf(clear: JsonObject, at: string): SlotWay {
 }
 
 function macOf(body: JsonObject, key: Uint8Array, repositoryId: Uint8Array): Buffer {
-  return createHmac("sha256", derive(key, repositoryId, "thinstream/1/slot-mac"))
-    .update(canonicalJson(body))
-    .digest();
+  const under = derive(key, repositoryId, "thinstream/1/slot-mac");
+  const mac = createHmac("sha256", under).update(canonicalJson(body)).digest();
+  under.fill(0);
+  return mac;
 }
 
 function requireLabel(label: string): void {

@@ -25,6 +25,8 @@ export interface NodeReaderOptions {
   readonly domain: string;
   readonly sealer: FrameSealer;
   readonly signal?: AbortSignal;
+  /** nodes kept at hand; default 2048 */
+  readonly nodes?: number;
 }
 
 /** Part of a pack, from a multiple of `BLOCK` on. */
@@ -146,7 +148,7 @@ export class NodeReader {
 
   #remember(reference: Reference, node: Promise<MapNode>): Promise<MapNode> {
     const key = cacheKey(reference);
-    remember(this.#cache, { key, value: node, capacity: CACHE_NODES });
+    remember(this.#cache, { key, value: node, capacity: this.#options.nodes ?? CACHE_NODES });
     // A failure is told to who asks for the node, and a later call tries again.
     node.catch(() => this.#cache.delete(key));
     return node;

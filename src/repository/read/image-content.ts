@@ -9,6 +9,9 @@ import { trustedUpTo } from "../write/disk-writer.ts";
 import type { ImageReader } from "./image-reader.ts";
 import type { ImageTarget } from "./image-target.ts";
 
+/** Nodes of the maps kept at hand: they are gone through from front to back, and who writes the copy keeps some too. */
+const NODES = 512;
+
 export interface ImageContentOptions {
   readonly repository: Repository;
   /** reads granules of that repository */
@@ -34,7 +37,7 @@ export class ImageContent implements DiskContent {
     this.name = name;
     this.size = image.size;
     this.#options = options;
-    this.#nodes = new NodeReader({ store, domain, signal, sealer: new FrameSealer(keys) });
+    this.#nodes = new NodeReader({ store, domain, signal, sealer: new FrameSealer(keys), nodes: NODES });
     this.#map = new ImageMap(this.#nodes, image);
   }
 

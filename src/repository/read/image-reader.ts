@@ -52,6 +52,16 @@ export interface DamagedRange {
   readonly reason: string;
 }
 
+/** How much a reader may take; what is not said is as for a restore, which has the machine for itself. */
+export interface ReaderSize {
+  /** windows of granules under way, 14 MiB each */
+  readonly windows?: number;
+  /** batches of granules that are opened, 2 MiB each */
+  readonly slots?: number;
+  /** some 20 MiB each */
+  readonly threads?: number;
+}
+
 export interface ReadOptions {
   readonly signal: AbortSignal;
   /** Told of damage instead of failing on it; the range is left as zeros. */
@@ -62,18 +72,21 @@ export interface ReadOptions {
 /** Reads whole images out of a repository, many requests at a time, every granule opened and checked by worker threads. */
 export class ImageReader {
   readonly #repository: Repository;
-  readonly #slots = new SlotPool(SLOTS);
+  readonly #slots: SlotPool;
   readonly #windows: readonly SharedArrayBuffer[];
   readonly #free: number[];
-  readonly #turn = new Semaphore(WINDOWS);
+  readonly #turn: Semaphore;
   readonly #fetching = new Semaphore(PARALLEL_FETCHES);
   readonly #threads: ThreadPool;
 
-  constructor(repository: Repository) {
+  constructor(repository: Repository, { windows = WINDOWS, slots = SLOTS, threads }: ReaderSize = {}) {
     this.#repository = repository;
-    this.#windows = Array.from({ length: WINDOWS }, () => new SharedArrayBuffer(WINDOW_BYTES));
+    this.#slots = new SlotPool(slots);
+    this.#turn = new Semaphore(windows);
+    this.#windows = Array.from({ length: windows }, () => new SharedArrayBuffer(WINDOW_BYTES));
     this.#free = this.#windows.map((_, i) => i);
-    this.#threads = new ThreadPool({ keys: repository.keys, slots: this.#slots.slots.map((slot) => slot.memory), windows: this.#windows });
+    const setup = { keys: repository.keys, slots: this.#slots.slots.map((slot) => slot.memory), windows: this.#windows };
+    this.#threads = new ThreadPool(setup, threads);
   }
 
   /** Writes an image to a target. Rejects with `damaged` at the first granule that is not as it was stored, unless `onDamage` takes it. */

@@ -1,8 +1,6 @@
 import { randomBytes } from "node:crypto";
 
 import { Catalog } from "../catalog.ts";
-import { SlotPool } from "../crunch/slot-pool.ts";
-import { ThreadPool } from "../crunch/thread-pool.ts";
 import { type KnownDamage, readDamage } from "../damage.ts";
 import type { DiskContent } from "../disk-content.ts";
 import { RepositoryError } from "../errors.ts";
@@ -30,17 +28,13 @@ import type { Repository } from "../repository.ts";
 import { mayCommit, wasInTime } from "../rules.ts";
 import { writeSums } from "../sums.ts";
 import { contradictsBase } from "./base-doubt.ts";
-import { BufferPool } from "./buffer-pool.ts";
+import type { BufferPool } from "./buffer-pool.ts";
 import { type DiskProgress, trustedUpTo, writeDisk } from "./disk-writer.ts";
 import { PackStream } from "./pack-stream.ts";
 import { RecentGranules } from "./recent-granules.ts";
-import { KnownSparse } from "./sparse-packs.ts";
+import { SessionMemory } from "./session-memory.ts";
 import { Shipper } from "./shipper.ts";
-
-const DATA_PACK = 30 * 1024 * 1024;
-const NODE_PACK = 8 * 1024 * 1024;
-const PARALLEL_PACKS = 3;
-const SLOTS = 10;
+import { KnownSparse } from "./sparse-packs.ts";
 
 export interface SessionOptions {
   readonly vm: { readonly name: string; readonly uuid: string | null };
@@ -48,6 +42,8 @@ export interface SessionOptions {
   readonly signal: AbortSignal;
   /** the VM's newest points, as `catalog.lineage` gave them before the source was opened */
   readonly lineage: Lineage;
+  /** not closed with the session; default: memory of its own */
+  readonly memory?: SessionMemory;
 }
 
 /** What a disk of the new point is, beside its content. */
@@ -100,8 +96,7 @@ export class BackupSession {
   readonly #options: SessionOptions;
   readonly #runId: Buffer = randomBytes(RUN_ID_LENGTH);
   readonly #sealer: FrameSealer;
-  readonly #slots = new SlotPool(SLOTS);
-  readonly #threads: ThreadPool;
+  readonly #memory: SessionMemory;
   readonly #shipper: Shipper;
   readonly #data: PackStream;
   readonly #map: PackStream;
@@ -119,28 +114,28 @@ export class BackupSession {
     const { store, domain, keys } = repository;
     const { signal } = options;
     this.#sealer = new FrameSealer(keys);
-    this.#threads = new ThreadPool({ keys, slots: this.#slots.slots.map((slot) => slot.memory), windows: [] });
+    this.#memory = options.memory ?? new SessionMemory(keys);
     this.#shipper = new Shipper({
       store,
       domain,
       signal,
-      parallel: PARALLEL_PACKS - 1,
+      parallel: this.#memory.packs - 1,
       onShipped: (bytes) => (this.#shippedBytes += bytes),
     });
     this.#sparse = new KnownSparse(repository, options.lineage.vmId, signal);
     this.#nodes = new NodeReader({ store, domain, signal, sealer: this.#sealer });
     let ordinal = 0;
     const nextOrdinal = (): number => ordinal++;
-    const stream = (size: number, count: number): PackStream =>
+    const stream = (buffers: BufferPool): PackStream =>
       new PackStream({
         runId: this.#runId,
         sealer: this.#sealer,
-        buffers: new BufferPool(size, count),
+        buffers,
         nextOrdinal,
         ship: async (pack) => await this.#shipper.ship(pack),
       });
-    this.#data = stream(DATA_PACK, PARALLEL_PACKS);
-    this.#map = stream(NODE_PACK, 2);
+    this.#data = stream(this.#memory.data);
+    this.#map = stream(this.#memory.map);
   }
 
   /** bytes stored and read back so far */
@@ -150,7 +145,7 @@ export class BackupSession {
 
   /** Starts the worker threads, so that they are there when the first data comes. */
   warm(): void {
-    this.#threads.warm();
+    this.#memory.threads.warm();
   }
 
   /** Stores what is new on one disk; in full where its base turns out not to be what it has. Several disks may be written at once. */
@@ -171,8 +166,8 @@ export class BackupSession {
     const counted = await writeDisk(content, {
       runId: this.#runId,
       codec,
-      slots: this.#slots,
-      threads: this.#threads,
+      slots: this.#memory.slots,
+      threads: this.#memory.threads,
       data: this.#data,
       recent: this.#recent,
       tree,
@@ -274,7 +269,7 @@ export class BackupSession {
 
   /** Ends the threads, and after a failure what is still on its way to the store: nothing goes on behind the caller's back. */
   async close(): Promise<void> {
-    await this.#threads.close();
+    if (this.#options.memory === undefined) await this.#memory.close();
     await this.#shipper.drain();
   }
 

@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { open, readFile, stat } from "node:fs/promises";
 import { promisify } from "node:util";
 
+import { childEnvironment } from "../../lib/child-environment.ts";
 import { RestoreError } from "../errors.ts";
 import type { RestoreTarget } from "../target.ts";
 import { guarded, RawTarget, tooSmall } from "./raw-file.ts";
@@ -29,7 +30,7 @@ export async function blockDevice(path: string, size: number, signal: AbortSigna
 /** Makes the range that is restored into read as zeros without room taken, all at once; false where the device cannot, and nothing was changed. */
 async function punched(path: string, size: number, signal: AbortSignal): Promise<boolean> {
   try {
-    await execute("fallocate", ["--punch-hole", "--offset", "0", "--length", String(size), path], { signal });
+    await execute("fallocate", ["--punch-hole", "--offset", "0", "--length", String(size), path], { signal, env: childEnvironment() });
     return true;
   } catch {
     signal.throwIfAborted();

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 
+import { childEnvironment } from "../../lib/child-environment.ts";
 import { errorText } from "../../lib/errors.ts";
 import { NbdError, NbdPool, QemuNbd } from "../../nbd/index.ts";
 import type { PointDisk } from "../../repository/index.ts";
@@ -136,7 +137,7 @@ async function startServer(image: string, socket: string, signal: AbortSignal): 
 
 async function tool(name: string, args: readonly string[], path: string): Promise<void> {
   try {
-    await execute(name, [...args]);
+    await execute(name, [...args], { env: childEnvironment() });
   } catch (cause) {
     throw new RestoreError("tool-failed", `${name} could not make ${path}: ${errorText(cause)}`, { cause });
   }

@@ -21,12 +21,26 @@ export interface FaultProxy {
   stop(): Promise<void>;
 }
 
-/** @param silenceMs how long a request that is never answered is held */
-export async function startFaultProxy(
-  target: string,
-  { seed, silenceMs }: { readonly seed: number; readonly silenceMs: number },
-): Promise<FaultProxy> {
-  const proxy = new Proxy(target, new Rng(seed), silenceMs);
+/** A request as it came in. */
+export interface SeenRequest {
+  /** lists are `LIST` */
+  readonly method: string;
+  /** the object's key with its bucket before it */
+  readonly path: string;
+  /** of the body */
+  readonly bytes: number;
+}
+
+export interface FaultProxyOptions {
+  /** default: 1 */
+  readonly seed?: number;
+  /** how long a request that is never answered is held; default: not at all */
+  readonly silenceMs?: number;
+  readonly onRequest?: (seen: SeenRequest) => void;
+}
+
+export async function startFaultProxy(target: string, options: FaultProxyOptions = {}): Promise<FaultProxy> {
+  const proxy = new Proxy(target, options);
   return await proxy.start();
 }
 
@@ -40,13 +54,15 @@ class Proxy implements FaultProxy {
   readonly #target: URL;
   readonly #rng: Rng;
   readonly #silenceMs: number;
+  readonly #onRequest: (seen: SeenRequest) => void;
   /** the last whole answer to each list */
   readonly #lists = new Map<string, { readonly head: IncomingMessage; readonly body: Buffer }>();
 
-  constructor(target: string, rng: Rng, silenceMs: number) {
+  constructor(target: string, { seed = 1, silenceMs = 0, onRequest = () => undefined }: FaultProxyOptions) {
     this.#target = new URL(target);
-    this.#rng = rng;
+    this.#rng = new Rng(seed);
     this.#silenceMs = silenceMs;
+    this.#onRequest = onRequest;
   }
 
   async start(): Promise<FaultProxy> {
@@ -68,6 +84,7 @@ class Proxy implements FaultProxy {
     const ailment = this.#draw(list);
     try {
       const body = await whole(incoming);
+      this.#onRequest({ method: kind, path: decodeURIComponent((incoming.url ?? "").split("?")[0] ?? ""), bytes: body.length });
       if (ailment === "stale-list" && list !== null) return this.#stale(list, outgoing);
       if (ailment === "internal-error") return refuse(outgoing, 500, "InternalError");
       if (ailment === "slow-down") return refuse(outgoing, 503, "SlowDown");
