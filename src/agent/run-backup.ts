@@ -4,7 +4,6 @@ import {
   BackupSession,
   type Codec,
   imageOf,
-  type ImageRoot,
   isLoss,
   type Lineage,
   offerHints,
@@ -12,6 +11,7 @@ import {
   type PointLevel,
   type PointRecord,
   type Repository,
+  type SimilarImage,
   similarImages,
 } from "../repository/index.ts";
 import type { BackupSource, Capture, Level, SourceDisk } from "./backup-source.ts";
@@ -212,7 +212,7 @@ async function writeDisk(
   { disk, signal, progress }: DiskJob,
 ): Promise<PointDisk> {
   const latest = imageOf(lineage.points[0] ?? null, disk.name);
-  const likely = async (): Promise<ImageRoot[]> => (latest === null ? await similarImages(request.repository, disk, signal) : [latest]);
+  const likely = async (): Promise<SimilarImage[]> => (latest === null ? await similarImages(request.repository, disk, signal) : [latest]);
   const similar = lost === null ? await likely() : [];
   const base = disk.base === null ? null : (bases.points.get(disk.base) ?? null);
   return await session.writeDisk(disk, {

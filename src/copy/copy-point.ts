@@ -8,6 +8,7 @@ import {
   type PointDisk,
   type PointRecord,
   readCapture,
+  type SimilarImage,
   similarImages,
 } from "../repository/index.ts";
 import { CopyError } from "./errors.ts";
@@ -82,7 +83,7 @@ async function copyDisk(disk: PointDisk, { session, standing, lineage, position 
   const { base, before } = baseOf(name, standing);
   const content = new ImageContent({ repository, reader, name, image: disk, before, signal });
   const latest = imageOf(lineage.points[0] ?? null, name);
-  const similar = async (): Promise<readonly ImageRoot[]> => (latest === null ? await similarImages(to, content, signal) : [latest]);
+  const similar = async (): Promise<readonly SimilarImage[]> => (latest === null ? await similarImages(to, content, signal) : [latest]);
   const { stats } = await session.writeDisk(content, {
     level,
     reason,

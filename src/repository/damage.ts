@@ -1,9 +1,9 @@
 import { StoreError } from "../objectstore/index.ts";
 import { DocumentKind } from "./format/constants.ts";
 import { type DamageRecord, decodeDamage, encodeDamage } from "./format/damage.ts";
-import { type DocumentSeal, openDocument, sealDocument } from "./format/document.ts";
-import { FormatError } from "./format/errors.ts";
+import { sealDocument } from "./format/document.ts";
 import type { Reference } from "./format/reference.ts";
+import { type HintPlace, readHint, sealOf } from "./hint-document.ts";
 import { damageAt } from "./layout.ts";
 import type { Repository } from "./repository.ts";
 
@@ -47,20 +47,14 @@ export class KnownDamage {
 }
 
 export async function readDamage(repository: Repository, signal: AbortSignal): Promise<KnownDamage> {
-  const at = damageAt(repository.domain);
-  try {
-    return new KnownDamage(decodeDamage(openDocument(await repository.store.get(at, { signal }), seal(repository))));
-  } catch (thrown) {
-    const isGone = thrown instanceof StoreError && (thrown.code === "not-found" || thrown.code === "too-large");
-    if (isGone || thrown instanceof FormatError) return new KnownDamage(null);
-    throw thrown;
-  }
+  return new KnownDamage(await readHint(repository, placeOf(repository), { decode: decodeDamage, signal }));
 }
 
 /** Writes down what a check found. Resolves with whether that could be done: who checks may have no right to write. */
 export async function noteDamage(repository: Repository, record: DamageRecord, signal: AbortSignal): Promise<boolean> {
   try {
-    await repository.store.put(damageAt(repository.domain), sealDocument(encodeDamage(record), seal(repository)), { signal });
+    const place = placeOf(repository);
+    await repository.store.put(place.at, sealDocument(encodeDamage(record), sealOf(repository, place)), { signal });
     return true;
   } catch (thrown) {
     if (thrown instanceof StoreError && (thrown.code === "access-denied" || thrown.code === "no-space")) return false;
@@ -81,6 +75,6 @@ function united<T>(
   return all;
 }
 
-function seal({ keys, domain }: Repository): DocumentSeal {
-  return { kind: DocumentKind.damage, key: keys.document, at: damageAt(domain), encrypted: keys.encrypted };
+function placeOf({ domain }: Repository): HintPlace {
+  return { at: damageAt(domain), kind: DocumentKind.damage };
 }

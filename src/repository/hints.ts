@@ -1,13 +1,13 @@
-import { StoreError } from "../objectstore/index.ts";
 import type { DiskContent } from "./disk-content.ts";
 import { RepositoryError } from "./errors.ts";
 import { DocumentKind, FrameKind, GRANULE } from "./format/constants.ts";
-import { type DocumentSeal, openDocument, sealDocument } from "./format/document.ts";
+import { sealDocument } from "./format/document.ts";
 import { FormatError } from "./format/errors.ts";
 import { FrameSealer } from "./format/frame.ts";
 import { decodeHints, encodeHints, type HintCandidate, type HintSample, MAX_SAMPLES } from "./format/hints.ts";
 import type { PointRecord } from "./format/point.ts";
-import { hintsAt } from "./layout.ts";
+import { type HintPlace, readHint, sealOf } from "./hint-document.ts";
+import { hintsAt, parsePointId } from "./layout.ts";
 import { ImageMap, type ImageRoot } from "./map/image-map.ts";
 import { NodeReader } from "./map/node-reader.ts";
 import type { Repository } from "./repository.ts";
@@ -17,11 +17,17 @@ const MAX_BYTES = 1024 * 1024;
 /** An image is worth comparing with when so many of its samples stand on the new disk too. */
 const ENOUGH = 1 / 8;
 
+/** An image worth comparing a disk with. */
+export interface SimilarImage extends ImageRoot {
+  /** machine whose it is; default: that of the disk */
+  readonly vmId?: string;
+}
+
 /**
  * Images of other machines that a new disk looks like, best first, at most two: what was cloned from one golden image is found again at the same place.
  * No index is kept for it: a few granules of some known images are read on the new disk and compared.
  */
-export async function similarImages(repository: Repository, disk: DiskContent, signal: AbortSignal): Promise<ImageRoot[]> {
+export async function similarImages(repository: Repository, disk: DiskContent, signal: AbortSignal): Promise<SimilarImage[]> {
   const sealer = new FrameSealer(repository.keys);
   const granule = Buffer.alloc(GRANULE);
   const scored: { readonly candidate: HintCandidate; readonly score: number }[] = [];
@@ -50,7 +56,8 @@ export async function offerHints(repository: Repository, point: PointRecord, sig
     if (samples.length > 0) offered.push({ point: point.id, disk: disk.name, samples });
   }
   const hints = encodeHints([...offered, ...(await readHints(repository, signal))]);
-  await store.put(hintsAt(domain), sealDocument(hints, seal(repository)), { signal });
+  const place = placeOf(repository);
+  await store.put(place.at, sealDocument(hints, sealOf(repository, place)), { signal });
 }
 
 async function takeSamples(map: ImageMap, size: number): Promise<HintSample[]> {
@@ -67,21 +74,15 @@ async function takeSamples(map: ImageMap, size: number): Promise<HintSample[]> {
 }
 
 async function readHints(repository: Repository, signal: AbortSignal): Promise<HintCandidate[]> {
-  try {
-    const bytes = await repository.store.get(hintsAt(repository.domain), { signal, maxBytes: MAX_BYTES });
-    return decodeHints(openDocument(bytes, seal(repository)));
-  } catch (thrown) {
-    // A hint that is lost or damaged costs dedup; it must not cost a backup.
-    if (thrown instanceof FormatError || (thrown instanceof StoreError && ["not-found", "too-large"].includes(thrown.code))) return [];
-    throw thrown;
-  }
+  return (await readHint(repository, placeOf(repository), { decode: decodeHints, signal })) ?? [];
 }
 
-async function imageOfCandidate(repository: Repository, candidate: HintCandidate, signal: AbortSignal): Promise<ImageRoot | null> {
+async function imageOfCandidate(repository: Repository, candidate: HintCandidate, signal: AbortSignal): Promise<SimilarImage | null> {
   try {
     if (!(await repository.catalog.isLive(candidate.point, signal))) return null;
     const point = await repository.catalog.point(candidate.point, signal);
-    return point.disks.find(({ name }) => name === candidate.disk) ?? null;
+    const found = point.disks.find(({ name }) => name === candidate.disk);
+    return found === undefined ? null : { size: found.size, root: found.root, vmId: parsePointId(candidate.point).vmId };
   } catch (thrown) {
     // A point that is no more or damaged is nothing to compare with, and no reason to fail.
     if (thrown instanceof FormatError || thrown instanceof RepositoryError) return null;
@@ -89,6 +90,6 @@ async function imageOfCandidate(repository: Repository, candidate: HintCandidate
   }
 }
 
-function seal({ keys, domain }: Repository): DocumentSeal {
-  return { kind: DocumentKind.hints, key: keys.document, at: hintsAt(domain), encrypted: keys.encrypted };
+function placeOf({ domain }: Repository): HintPlace {
+  return { at: hintsAt(domain), kind: DocumentKind.hints, maxBytes: MAX_BYTES };
 }

@@ -26,7 +26,8 @@ export { extendLocks, type LockOptions, type LockProgress } from "./lock/lock.ts
 export { lockDomains } from "./lock/lock-domains.ts";
 export type { LockReport, Named } from "./lock/report.ts";
 export { type ImageRoot, isLoss } from "./map/image-map.ts";
-export { offerHints, similarImages } from "./hints.ts";
+export { offerHints, type SimilarImage, similarImages } from "./hints.ts";
+export type { SparsePacks } from "./prune/sparse.ts";
 export { prune, type PruneReport } from "./prune/prune.ts";
 export { type DomainsPruneReport, pruneDomains } from "./prune/prune-domains.ts";
 export type { PruneOptions, PruneProgress, WaitingPacks } from "./prune/plan.ts";

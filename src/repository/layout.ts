@@ -79,6 +79,16 @@ export function damageAt(domain: string): string {
   return `damage/${domain}`;
 }
 
+/** Prefix of what prune found sparse. */
+export function sparsesOf(domain: string): string {
+  return `sparse/${domain}/`;
+}
+
+/** The packs of which little is needed, and that a machine's newest point needs. */
+export function sparseAt(domain: string, vmId: string): string {
+  return `${sparsesOf(domain)}${vmId}`;
+}
+
 /** Prefix of what images use of the packs: documents that prune keeps for itself. */
 export function usagesOf(domain: string): string {
   return `usage/${domain}/`;

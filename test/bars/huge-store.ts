@@ -21,6 +21,8 @@ export interface Huge {
   readonly pointsOfEach: number;
   readonly packsOfFull: number;
   readonly packsOfNext: number;
+  /** packs of the full backup, its last, of which no point needs more than a fifth */
+  readonly thinOfFull: number;
   /** runs of `packsOfNext` packs that nothing refers to */
   readonly orphans: number;
 }
@@ -136,7 +138,7 @@ export class HugeStore extends MemoryObjectStore {
       codec: Codec.none,
       hash: Buffer.alloc(HASH_LENGTH, 1),
     };
-    const stats = { dirtyBytes: 0, zeroBytes: 0, readBytes: 0, newBytes: 0, uploadedBytes: 0, mapBytes: 0 };
+    const stats = { dirtyBytes: 0, zeroBytes: 0, readBytes: 0, newBytes: 0, compactedBytes: 0, uploadedBytes: 0, mapBytes: 0 };
     const text = encodePoint({
       id: pointId(vm, seq),
       seq,
@@ -149,7 +151,9 @@ export class HugeStore extends MemoryObjectStore {
       time: new Date(Date.UTC(2026, 0, seq)).toISOString(),
       vm: { name: this.#names[machine] ?? "", uuid: null },
       tool: { name: "test", version: "0" },
-      disks: [{ name: "vda", size: TiB, root, level: "full", reason: "", base: null, checkpoint: null, imageInfo: null, stats }],
+      disks: [
+        { name: "vda", size: TiB, root, level: "full", reason: "", base: null, checkpoint: null, imageInfo: null, stats, compactedTo: 0 },
+      ],
     });
     return sealDocument(text, {
       kind: DocumentKind.point,
@@ -160,16 +164,18 @@ export class HugeStore extends MemoryObjectStore {
   }
 
   #usage(at: string, { machine, seq }: { readonly machine: number; readonly seq: number }): Uint8Array {
-    const { packsOfFull, packsOfNext } = this.#huge;
+    const { packsOfFull, packsOfNext, thinOfFull } = this.#huge;
     const usage = new PackUsage();
-    const add = (run: string, from: number, count: number): void => {
+    const add = (run: string, from: number, count: number, bytes: number = SIZE - 100_000): void => {
       for (let ordinal = from; ordinal < count; ordinal++) {
-        usage.bytes.setAt(run, ordinal, SIZE - 100_000);
+        usage.bytes.setAt(run, ordinal, bytes);
         usage.ends.setAt(run, ordinal, SIZE - 50_000);
       }
     };
     // What came later replaced as much of what was first.
-    add(runOf(machine, 1), Math.min(packsOfFull, (seq - 1) * packsOfNext), packsOfFull);
+    const dense = packsOfFull - thinOfFull;
+    add(runOf(machine, 1), Math.min(dense, (seq - 1) * packsOfNext), dense);
+    add(runOf(machine, 1), dense, packsOfFull, SIZE / 5);
     for (let later = 2; later <= seq; later++) add(runOf(machine, later), 0, packsOfNext);
     return sealDocument(usage.encode(), { kind: DocumentKind.usage, key: this.#keys.document, at, encrypted: this.#keys.encrypted });
   }

@@ -13,4 +13,7 @@ const report = work === "check" ? await checkListed(repository, { signal, sample
 const seconds = (performance.now() - began) / 1000;
 const peak = Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) * 1024;
 const { packReads, lists } = store;
-console.log(JSON.stringify({ expected: packsOf(huge), seconds, peak, packReads, lists, report }));
+// Machines whose next backups are told of sparse packs.
+let told = 0;
+for await (const _ of store.list("sparse/")) told += 1;
+console.log(JSON.stringify({ expected: packsOf(huge), seconds, peak, packReads, lists, told, report }));

@@ -8,7 +8,7 @@ import type { Huge } from "./huge-store.ts";
 
 /** `SOAK=1`: the whole bar, 10,000,000 packs and 30,000 points; else a tenth of the machines. */
 const machines = process.env["SOAK"] === "1" ? 1000 : 100;
-const huge: Huge = { machines, pointsOfEach: 30, packsOfFull: 4100, packsOfNext: 200, orphans: machines / 2 };
+const huge: Huge = { machines, pointsOfEach: 30, packsOfFull: 4100, packsOfNext: 200, thinOfFull: 300, orphans: machines / 2 };
 const points = machines * huge.pointsOfEach;
 const MEMORY = 2 ** 30;
 const SECONDS = 20 * 60;
@@ -19,6 +19,7 @@ interface Said {
   readonly peak: number;
   readonly packReads: number;
   readonly lists: number;
+  readonly told: number;
   readonly report: object;
 }
 
@@ -37,9 +38,12 @@ function run(work: "prune" | "check"): Said {
 }
 
 test(`a prune over ${points} points looks at every pack within 20 minutes and 1 GiB, and reads none`, { timeout: 3_600_000 }, () => {
-  const { report, expected } = run("prune");
+  const { report, expected, told } = run("prune");
   expect(report).toMatchObject({ packs: { stored: expected }, points: { counted: points }, unclear: [] });
   expect(report).toMatchObject({ waiting: [{ packs: (machines / 2) * huge.packsOfNext, why: "marked" }] });
+  const thin = machines * huge.thinOfFull;
+  expect(report).toMatchObject({ sparse: { packs: thin, newest: { packs: thin } } });
+  expect(told).toBe(machines);
 });
 
 test(`so does a check by lists`, { timeout: 3_600_000 }, () => {

@@ -23,7 +23,7 @@ test("prune says in a table and in JSON what went, what waits and until when; a 
   disk.write(0, randomBytes(512 * KiB));
   const first = await take(repository, [disk]);
   disk.checkpoint();
-  disk.write(0, randomBytes(512 * KiB));
+  disk.write(0, randomBytes(448 * KiB));
   const second = await take(repository, [disk]);
   await repository.catalog.forget(first.id);
 
@@ -45,6 +45,9 @@ test("prune says in a table and in JSON what went, what waits and until when; a 
   const marked = await thinstream(["prune", ...flags]);
   expect(marked.stdout).toMatch(/Removed 1 forgotten restore points and 0 packs/);
   expect(marked.stdout).toMatch(/were found unneeded, and have to be so again: a prune after .*Z may remove them/);
+  expect(marked.stdout).toMatch(
+    /1 packs, .*, are needed for less than 30 %, .*: the next backups store again what they need of 1 of them, 64/,
+  );
   expect((await restore(repository, second, "vda")).equals(disk.bytes)).toBe(true);
 
   expect(await thinstream(["check", "--level", "list", ...flags])).toMatchObject({

@@ -289,7 +289,7 @@ func (r *Repository) openOne(c config, with Credential) (bool, error) {
 	}
 	r.encrypted = true
 	r.domains = []*Domain{r.domain(words[2], key)}
-	if _, err := r.openDocument("domains/"+words[2], 10, r.domains[0].document); err != nil {
+	if _, err := r.openDocument("domains/"+words[2], 11, r.domains[0].document); err != nil {
 		return false, fmt.Errorf("%s is not the key of the domain, or that was destroyed: %w", with.keyFile, err)
 	}
 	return true, nil

@@ -143,7 +143,7 @@ func (r *Repository) readTombstones(domains []string, keys [][]byte) error {
 	}
 	r.destroyed = map[string]string{}
 	for _, name := range names {
-		text, err := r.openUnder(keys, "destroyed/"+name, 11)
+		text, err := r.openUnder(keys, "destroyed/"+name, 12)
 		if err != nil || slices.Contains(domains, name) {
 			continue // who has not the repository's key destroys nothing; and a domain is whole as long as its key is there
 		}

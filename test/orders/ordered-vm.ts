@@ -63,6 +63,6 @@ export function expectFailed(end: AgentEnd, reason: FailureReason, words: RegExp
 /** A point of an ordered backup beside the truth about the disks, so that it can be restored and compared. */
 export function takenOf(vm: Vm, result: SucceededResult, references: ReadonlyMap<string, string>): Taken {
   const { id = "", level = "full", consistency = "crash" } = result.point ?? {};
-  const disks = (result.disks ?? []).map((disk) => ({ ...disk, reason: "", zeroBytes: 0, newBytes: 0, mapBytes: 0 }));
+  const disks = (result.disks ?? []).map((disk) => ({ ...disk, reason: "", zeroBytes: 0, newBytes: 0, compactedBytes: 0, mapBytes: 0 }));
   return { backup: { point: id, level, consistency, warnings: result.warnings, disks }, references, repo: vm.world.repo };
 }

@@ -3,6 +3,7 @@ import fc from "fast-check";
 
 import { RepositoryError } from "../../src/repository/errors.ts";
 import { Codec, FANOUT } from "../../src/repository/format/constants.ts";
+import type { SparseRecord } from "../../src/repository/format/sparse.ts";
 import { FormatError } from "../../src/repository/format/errors.ts";
 import { type HintCandidate, MAX_CANDIDATES, MAX_SAMPLES } from "../../src/repository/format/hints.ts";
 import type { MapNode } from "../../src/repository/format/node.ts";
@@ -90,7 +91,15 @@ export const mapNode: fc.Arbitrary<MapNode> = fc
 
 const text = fc.string({ unit: "grapheme", maxLength: 20 });
 const count = fc.nat();
-const stats = fc.record({ dirtyBytes: count, zeroBytes: count, readBytes: count, newBytes: count, uploadedBytes: count, mapBytes: count });
+const stats = fc.record({
+  dirtyBytes: count,
+  zeroBytes: count,
+  readBytes: count,
+  newBytes: count,
+  compactedBytes: count,
+  uploadedBytes: count,
+  mapBytes: count,
+});
 const disk = fc.record({
   name: text,
   size: fc.maxSafeNat(),
@@ -101,6 +110,7 @@ const disk = fc.record({
   root: fc.option(reference()),
   imageInfo: fc.option(fc.dictionary(fc.string(), fc.string())),
   stats,
+  compactedTo: count,
 });
 const piece = fc.tuple(reference(), fc.integer({ min: 0, max: 1024 * 1024 })).map(([one, textLength]) => ({ ...one, textLength }));
 const capture = fc
@@ -125,6 +135,11 @@ export const pointRecord: fc.Arbitrary<PointRecord> = fc.record({
 const sample = fc.record({ granule: fc.maxSafeNat(), hash });
 const candidate = fc.record({ point: text, disk: text, samples: fc.array(sample, { maxLength: MAX_SAMPLES }) });
 export const hints: fc.Arbitrary<HintCandidate[]> = fc.array(candidate, { maxLength: MAX_CANDIDATES });
+
+/** Sparse packs by disk. */
+export const sparse: fc.Arbitrary<SparseRecord> = fc
+  .array(fc.tuple(text, fc.array(packIds, { maxLength: 5 })), { maxLength: 4 })
+  .map((disks) => new Map(disks));
 
 /** Puts `value` in the place of one value, anywhere in a JSON value. */
 export function replaceSomewhere(json: unknown, at: readonly number[], value: unknown): unknown {

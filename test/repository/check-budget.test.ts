@@ -36,7 +36,7 @@ async function costOf(store: CountingObjectStore, key: Buffer, sample: number): 
 
 /** A check that lists everything, of 600 GB of a size as repositories have: 20 machines with 30 points each. */
 async function listsCost(): Promise<Cost & { readonly packs: number }> {
-  const huge = { machines: 20, pointsOfEach: 30, packsOfFull: 710, packsOfNext: 10, orphans: 0 };
+  const huge = { machines: 20, pointsOfEach: 30, packsOfFull: 710, packsOfNext: 10, thinOfFull: 0, orphans: 0 };
   const packs = packsOf(huge);
   expect(packs * PACK).toBeGreaterThan(600 * GB);
   const { store } = await HugeStore.make(huge);

@@ -1,6 +1,15 @@
 import { MemoryObjectStore } from "../../src/objectstore/memory/index.ts";
 import type { ObjectStore } from "../../src/objectstore/index.ts";
-import { BackupSession, Codec, ImageReader, type ImageTarget, imageOf, type PointRecord, Repository } from "../../src/repository/index.ts";
+import {
+  BackupSession,
+  Codec,
+  ImageReader,
+  type ImageTarget,
+  imageOf,
+  type PointRecord,
+  Repository,
+  type SimilarImage,
+} from "../../src/repository/index.ts";
 import type { MemoryDisk } from "./memory-disk.ts";
 
 export const KEY: Buffer = Buffer.alloc(32, 7);
@@ -19,6 +28,8 @@ export interface TakeOptions {
   readonly codec?: Codec;
   readonly signal?: AbortSignal;
   readonly captures?: Readonly<Record<string, Buffer>>;
+  /** images of other machines that a new one is compared with */
+  readonly similar?: readonly SimilarImage[];
 }
 
 /** Backs disks up as the use case does: incremental to the newest point where the disk tracks changes. */
@@ -39,7 +50,7 @@ export async function take(repository: Repository, disks: readonly MemoryDisk[],
           base,
           checkpoint: null,
           imageInfo: null,
-          similar: last === null ? [] : [last],
+          similar: last === null ? (options.similar ?? []) : [last],
         });
       }),
     );

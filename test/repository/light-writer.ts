@@ -89,8 +89,8 @@ export async function commitHistories(repository: Repository, vms: readonly stri
 }
 
 function lightDisk(name: string, image: ImageRoot): PointRecord["disks"][number] {
-  const stats = { dirtyBytes: 0, zeroBytes: 0, readBytes: 0, newBytes: 0, uploadedBytes: 0, mapBytes: 0 };
-  return { name, ...image, level: "full", reason: "", base: null, checkpoint: null, imageInfo: null, stats };
+  const stats = { dirtyBytes: 0, zeroBytes: 0, readBytes: 0, newBytes: 0, compactedBytes: 0, uploadedBytes: 0, mapBytes: 0 };
+  return { name, ...image, level: "full", reason: "", base: null, checkpoint: null, imageInfo: null, stats, compactedTo: 0 };
 }
 
 function lightPoint(vm: string, seq: number): Omit<PointRecord, "time" | "vm" | "disks"> {

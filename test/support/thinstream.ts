@@ -59,6 +59,7 @@ export interface BackupJson {
     readonly zeroBytes: number;
     readonly readBytes: number;
     readonly newBytes: number;
+    readonly compactedBytes: number;
     readonly uploadedBytes: number;
     readonly mapBytes: number;
   }[];

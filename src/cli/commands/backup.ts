@@ -137,10 +137,15 @@ function committed(point: PointRecord, warnings: readonly string[]): Outcome {
   const lines = [
     `Restore point ${point.id} of ${point.vm.name} (${point.level}, ${point.consistency}-consistent)`,
     table(["DISK", "LEVEL", "DIRTY", "ZERO", "READ", "UPLOADED", "REASON"], rows),
+    ...disks.filter(({ compactedBytes }) => compactedBytes > 0).map(compactedLine),
     ...warnings.map((warning) => `Warning: ${warning}`),
   ];
   const json = { point: point.id, time: point.time, level: point.level, disks, consistency: point.consistency, warnings };
   return { json, text: lines.join("\n"), exitCode: warnings.length > 0 ? ExitCode.warnings : ExitCode.ok };
+}
+
+function compactedLine({ name, compactedBytes }: { readonly name: string; readonly compactedBytes: number }): string {
+  return `Of ${name}, ${formatBytes(compactedBytes)} that had not changed were stored again, so that packs of which little is needed can go`;
 }
 
 function notStored(result: Exclude<BackupResult, { kind: "committed" }>): Outcome {

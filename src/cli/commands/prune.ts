@@ -32,7 +32,7 @@ const WAITS = {
   destroyed: "are of a domain that was destroyed",
 } as const;
 
-function textOf({ points, packs, removed, locked, waiting, unclear, destroyed }: DomainsPruneReport, dryRun: boolean): string {
+function textOf({ points, packs, removed, locked, waiting, sparse, unclear, destroyed }: DomainsPruneReport, dryRun: boolean): string {
   const extra = [
     ...(points.forgotten > 0 ? [`${points.forgotten} of them forgotten less than 30 hours ago`] : []),
     ...(points.held > 0 ? [`${points.held} forgotten but held`] : []),
@@ -48,6 +48,7 @@ function textOf({ points, packs, removed, locked, waiting, unclear, destroyed }:
     ...waiting.map(({ packs: count, bytes, why, until }) => {
       return `${count} packs, ${formatBytes(bytes)}, ${WAITS[why]}: a prune after ${until.toISOString().slice(0, 16)}Z may remove them`;
     }),
+    ...sparseLines(sparse),
     ...destroyed.flatMap(({ domain, held }) =>
       held.length === 0
         ? []
@@ -60,4 +61,13 @@ function textOf({ points, packs, removed, locked, waiting, unclear, destroyed }:
     "NO PACK MAY GO, because nobody can tell what these restore points need; bring them back, or forget them and wait 30 hours:",
     ...unclear.map(({ id, reason }) => `  ${id}: ${reason}`),
   ].join("\n");
+}
+
+function sparseLines({ packs, bytes, needless, newest }: DomainsPruneReport["sparse"]): string[] {
+  if (packs === 0) return [];
+  const again =
+    newest.packs === 0 ? "" : `the next backups store again what they need of ${newest.packs} of them, ${formatBytes(newest.bytes)}; `;
+  return [
+    `${packs} packs, ${formatBytes(bytes)}, are needed for less than 30 %, and hold ${formatBytes(needless)} that nobody needs: ${again}each goes when the restore points that need it were forgotten`,
+  ];
 }

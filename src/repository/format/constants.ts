@@ -24,7 +24,7 @@ export const FrameKind: { readonly granule: 1; readonly node: 2; readonly captur
 export type Codec = 0 | 1 | 2;
 export const Codec: { readonly none: 0; readonly lz4: 1; readonly zstd: 2 } = { none: 0, lz4: 1, zstd: 2 };
 
-export type DocumentKind = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11;
+export type DocumentKind = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12;
 export const DocumentKind: {
   readonly domainKey: 1;
   readonly point: 2;
@@ -35,8 +35,9 @@ export const DocumentKind: {
   readonly damage: 7;
   readonly locks: 8;
   readonly sums: 9;
-  readonly domainName: 10;
-  readonly destroyedDomain: 11;
+  readonly sparse: 10;
+  readonly domainName: 11;
+  readonly destroyedDomain: 12;
 } = {
   domainKey: 1,
   point: 2,
@@ -47,6 +48,7 @@ export const DocumentKind: {
   damage: 7,
   locks: 8,
   sums: 9,
-  domainName: 10,
-  destroyedDomain: 11,
+  sparse: 10,
+  domainName: 11,
+  destroyedDomain: 12,
 };

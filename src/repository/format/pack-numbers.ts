@@ -42,6 +42,14 @@ export class PackNumbers {
     }
   }
 
+  /** Adds the numbers of `other`. */
+  add(other: PackNumbers): void {
+    for (const [run, numbers] of other.#runs) {
+      const mine = this.#room(run, numbers.length - 1);
+      for (let ordinal = 0; ordinal < numbers.length; ordinal++) mine[ordinal] = (mine[ordinal] ?? 0) + (numbers[ordinal] ?? 0);
+    }
+  }
+
   /** Packs and their numbers that are not zero, run by run, each run's in order. */
   *entries(): Generator<readonly [pack: string, value: number], void, undefined> {
     for (const [run, numbers] of this.#runs) {

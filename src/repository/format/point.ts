@@ -49,6 +49,8 @@ export interface PointDisk {
   readonly root: Reference | null;
   readonly imageInfo: unknown;
   readonly stats: DiskStats;
+  /** Bytes from the start up to which sparse packs were last looked for (FORMAT.md §10): the next run goes on there. */
+  readonly compactedTo: number;
 }
 
 /** All in bytes. */
@@ -60,6 +62,8 @@ export interface DiskStats {
   readonly readBytes: number;
   /** granules that no image at hand had, before compression */
   readonly newBytes: number;
+  /** granules that an image at hand had in a sparse pack and that were stored again, before compression; not among the new ones */
+  readonly compactedBytes: number;
   /** what was put into the store for this disk, map included, as stored */
   readonly uploadedBytes: number;
   /** of that, the map */
@@ -123,7 +127,13 @@ function decodeDisk(value: unknown): PointDisk {
     root: json["root"] === null ? null : referenceFromJson(json["root"], "A disk's root"),
     imageInfo: json["imageInfo"] ?? null,
     stats: decodeStats(asObject(json["stats"], "A disk's stats")),
+    compactedTo: asLaterCount(json, "compactedTo"),
   };
+}
+
+/** A number that points did not have at first. */
+function asLaterCount(json: JsonObject, name: string): number {
+  return json[name] === undefined ? 0 : asCount(json[name], `A disk's ${name}`);
 }
 
 function decodeStats(json: JsonObject): DiskStats {
@@ -133,6 +143,7 @@ function decodeStats(json: JsonObject): DiskStats {
     zeroBytes: count("zeroBytes"),
     readBytes: count("readBytes"),
     newBytes: count("newBytes"),
+    compactedBytes: asLaterCount(json, "compactedBytes"),
     uploadedBytes: count("uploadedBytes"),
     mapBytes: count("mapBytes"),
   };

@@ -78,6 +78,27 @@ export class ImageMap {
     if (this.#root !== null) yield* this.#nodesBelow({ reference: this.#root, level: this.#level, first: 0 }, onLost);
   }
 
+  /** All of the map in ascending order, nodes before what is below them, from a granule on; parts that are lost are left out. */
+  async *entries(from: number): AsyncGenerator<MapEntry, void, undefined> {
+    if (this.#root !== null) yield* this.#entriesBelow({ reference: this.#root, level: this.#level, first: 0 }, from);
+  }
+
+  async *#entriesBelow(place: NodePlace, from: number): AsyncGenerator<MapEntry, void, undefined> {
+    const { level, first } = place;
+    const node = await this.#nodeOrLost(place, () => undefined);
+    if (node === null) return;
+    if (first >= from) yield place;
+    const span = FANOUT ** level;
+    for (let i = Math.max(0, Math.floor((from - first) / span)); i < FANOUT; i++) {
+      if (level > 0 && i % AHEAD === 0) this.#nodes.prefetchChildren(node, i, 2 * AHEAD);
+      const reference = node.children[i];
+      if (reference === null || reference === undefined) continue;
+      const below = { reference, level: level - 1, first: first + i * span };
+      if (level === 0) yield below;
+      else yield* this.#entriesBelow(below, from);
+    }
+  }
+
   async #firstBelow(
     reference: Reference,
     at: { readonly level: number; readonly first: number; readonly from: number },
@@ -155,6 +176,9 @@ interface NodePlace {
   /** index of the first granule below it */
   readonly first: number;
 }
+
+/** A node of a map, or at level −1 a granule. */
+export type MapEntry = NodePlace;
 
 /** Whether what was asked for is not there as it was written, and will not be next time. */
 export function isLoss(thrown: unknown): boolean {

@@ -8,6 +8,13 @@ import type { NodeReader } from "./node-reader.ts";
 /** Stores a node that has at least one child. */
 export type NodeWriter = (node: MapNode) => Promise<Reference>;
 
+export interface TreeIo {
+  readonly nodes: NodeReader;
+  readonly write: NodeWriter;
+  /** whether a node of the base map is written again wherever it is opened; default: none is */
+  readonly isStale?: (node: Reference) => boolean;
+}
+
 interface OpenNode {
   readonly index: number;
   readonly children: (Reference | null)[];
@@ -23,26 +30,24 @@ const EMPTY: readonly null[] = Array.from({ length: FANOUT }, () => null);
 export class TreeBuilder {
   readonly #nodes: NodeReader;
   readonly #write: NodeWriter;
+  readonly #isStale: (node: Reference) => boolean;
   readonly #level: number;
   readonly #path: (OpenNode | null)[];
   #root: Reference | null = null;
   /** first granule that may still change */
   #from = 0;
 
-  private constructor(size: number, nodes: NodeReader, write: NodeWriter) {
+  private constructor(size: number, { nodes, write, isStale }: TreeIo) {
     this.#nodes = nodes;
     this.#write = write;
+    this.#isStale = isStale ?? ((): boolean => false);
     this.#level = rootLevel(size);
     this.#path = Array.from({ length: this.#level + 1 }, () => null);
   }
 
   /** @param size bytes of the new disk @param base null: begin with all zeros */
-  static async start(
-    size: number,
-    base: ImageRoot | null,
-    io: { readonly nodes: NodeReader; readonly write: NodeWriter },
-  ): Promise<TreeBuilder> {
-    const builder = new TreeBuilder(size, io.nodes, io.write);
+  static async start(size: number, base: ImageRoot | null, io: TreeIo): Promise<TreeBuilder> {
+    const builder = new TreeBuilder(size, io);
     if (base !== null) builder.#root = await builder.#fit(base);
     return builder;
   }
@@ -65,6 +70,13 @@ export class TreeBuilder {
       replace(node, Math.floor(at / span) % FANOUT, null);
       at += span;
     }
+  }
+
+  /** Opens the node of this level that begins at a granule, so that it is written again where it is stale. */
+  async touch(granule: number, level: number): Promise<void> {
+    if (level > this.#level) return;
+    this.#goOn(granule, granule);
+    await this.#open(level, Math.floor(granule / FANOUT ** (level + 1)));
   }
 
   /** Stores what is still open. @returns the root of the new map, null when all is zeros */
@@ -97,7 +109,7 @@ export class TreeBuilder {
     await this.#closeBelow(target + 1);
     const reference = parent === null ? this.#root : (parent.children[index % FANOUT] ?? null);
     const children = reference === null ? EMPTY : (await this.#nodes.node(reference, target)).children;
-    const node = { index, children: [...children], changed: false };
+    const node = { index, children: [...children], changed: reference !== null && this.#isStale(reference) };
     this.#path[target] = node;
     return node;
   }

@@ -14,6 +14,7 @@ import {
   parsePointKey,
   pointId,
   POINTS,
+  sparsesOf,
   sumsOf,
   usagesOf,
 } from "../layout.ts";
@@ -57,7 +58,12 @@ export async function clearDestroyed(store: ObjectStore, { id, name, time, machi
   const points = await pointsOf(store, machines, signal);
   await remove(points.map(({ key }) => key));
   await remove(machines.map(headAt));
-  await remove([hintsAt(id), damageAt(id), locksAt(id), ...(await keysBelow(store, [usagesOf(id), marksOf(id), sumsOf(id)], signal))]);
+  await remove([
+    hintsAt(id),
+    damageAt(id),
+    locksAt(id),
+    ...(await keysBelow(store, [usagesOf(id), marksOf(id), sumsOf(id), sparsesOf(id)], signal)),
+  ]);
   const removable = mayRemove(since + GRACE_MS, at.getTime()) ? sumOf(old) : { packs: 0, bytes: 0 };
   const removed = { points: points.map((one) => one.id), ...removable };
   if (removable.packs > 0) await remove([...old.entries()].map(([pack]) => packAt(id, pack)));

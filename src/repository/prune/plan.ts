@@ -4,6 +4,7 @@ import { type MarkPlace, Marks } from "./marks.ts";
 import { reach, type Reached } from "../usage/reach.ts";
 import { findRoots, type Roots } from "../usage/roots.ts";
 import { GRACE_MS, mayRemove } from "../rules.ts";
+import { findSparse } from "./sparse.ts";
 import { listPacks, type StoredPacks } from "../usage/stored-packs.ts";
 
 export interface PruneOptions {
@@ -42,6 +43,8 @@ export interface Plan {
   /** of them those that may go now */
   readonly removable: PackNumbers;
   readonly waiting: readonly WaitingPacks[];
+  /** of old packs of which little is needed, the bytes that nobody needs */
+  readonly needless: PackNumbers;
   /** whether there is something unreferenced that no mark has yet */
   readonly isNew: boolean;
   readonly marks: readonly MarkPlace[];
@@ -84,6 +87,7 @@ export class Pruning {
       unreferenced,
       earlier,
       isNew,
+      needless: findSparse(stored, reached),
       marks: places,
       removable: unclear.length > 0 ? new PackNumbers() : removable,
       waiting: [...waiting, ...waits(young, "young", new Date(at.getTime() + 2 * GRACE_MS))],

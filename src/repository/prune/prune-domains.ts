@@ -3,6 +3,7 @@ import { PackNumbers } from "../format/pack-numbers.ts";
 import { type Plan, Pruning, type PruneOptions } from "./plan.ts";
 import { type LockedPacks, type PruneReport, reportOf, stillLocked } from "./prune.ts";
 import { clearDestroyed, type Cleared } from "./destroyed.ts";
+import type { SparsePacks } from "./sparse.ts";
 import { Sweep } from "./sweep.ts";
 
 /** A prune of all domains, and what it says of those that were destroyed. */
@@ -53,6 +54,7 @@ function sumUp(reports: readonly PruneReport[], destroyed: readonly Cleared[], a
       bytes: all.reduce((sum, { bytes }) => sum + bytes, 0),
     },
     locked: reports.map(({ locked }) => locked).reduce(joined, null),
+    sparse: reports.map(({ sparse }) => sparse).reduce(addedSparse, { packs: 0, bytes: 0, needless: 0, newest: { packs: 0, bytes: 0 } }),
     waiting: [...reports, ...destroyed].flatMap(({ waiting }) => waiting),
     unclear: [],
   };
@@ -61,4 +63,9 @@ function sumUp(reports: readonly PruneReport[], destroyed: readonly Cleared[], a
 function joined(a: LockedPacks | null, b: LockedPacks | null): LockedPacks | null {
   if (a === null || b === null) return a ?? b;
   return { packs: a.packs + b.packs, bytes: a.bytes + b.bytes, until: a.until > b.until ? a.until : b.until };
+}
+
+function addedSparse(a: SparsePacks, b: SparsePacks): SparsePacks {
+  const newest = { packs: a.newest.packs + b.newest.packs, bytes: a.newest.bytes + b.newest.bytes };
+  return { packs: a.packs + b.packs, bytes: a.bytes + b.bytes, needless: a.needless + b.needless, newest };
 }

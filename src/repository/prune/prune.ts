@@ -2,6 +2,7 @@ import { readLockBook } from "../lock/book.ts";
 import { timeOf } from "../lock/due.ts";
 import type { Repository } from "../repository.ts";
 import { type Plan, Pruning, type PruneOptions, sumOf, type WaitingPacks } from "./plan.ts";
+import { type SparsePacks, sumUp } from "./sparse.ts";
 import { Sweep } from "./sweep.ts";
 
 export interface PruneReport {
@@ -15,6 +16,8 @@ export interface PruneReport {
   /** Of the packs that were removed, those whose bytes the store keeps until a lock is over, as far as is known; null where none is. */
   readonly locked: LockedPacks | null;
   readonly waiting: readonly WaitingPacks[];
+  /** packs of which little is needed, which the next backups make free */
+  readonly sparse: SparsePacks;
   /** Why no pack may be given up at all: points of which it cannot be said what they refer to. */
   readonly unclear: readonly { readonly id: string; readonly reason: string }[];
 }
@@ -49,7 +52,10 @@ export async function stillLocked(repository: Repository, { at, removable }: Pla
   return found.packs === 0 ? null : found;
 }
 
-export function reportOf({ at, roots, stored, reached, removable, waiting, unclear }: Plan, locked: LockedPacks | null): PruneReport {
+export function reportOf(
+  { at, roots, stored, reached, removable, waiting, needless, unclear }: Plan,
+  locked: LockedPacks | null,
+): PruneReport {
   return {
     at,
     points: { counted: reached.points, forgotten: roots.forgotten, held: roots.held },
@@ -57,6 +63,7 @@ export function reportOf({ at, roots, stored, reached, removable, waiting, uncle
     removed: { points: roots.gone.map(({ id }) => id), ...sumOf(removable) },
     locked,
     waiting,
+    sparse: sumUp(needless, stored, reached),
     unclear,
   };
 }

@@ -5,6 +5,7 @@ import { Holds } from "../holds.ts";
 import { packAt, pointAt, sumsOf, usagesOf } from "../layout.ts";
 import type { Repository } from "../repository.ts";
 import { Marks } from "./marks.ts";
+import { noteSparse } from "./sparse.ts";
 import type { Plan, PruneOptions } from "./plan.ts";
 import type { PlacedPoint } from "../usage/roots.ts";
 import { isOld } from "../rules.ts";
@@ -37,6 +38,9 @@ export class Sweep {
     // Points before their packs: what is left of a point is never more than it restores.
     await mapConcurrently(plan.roots.gone, PARALLEL_DELETES, async ({ vmId, seq }) => await remove(pointAt(vmId, seq)));
     await mapConcurrently(packs, PARALLEL_DELETES, async (pack) => await remove(packAt(domain, pack)));
+    const { roots, needless, unclear } = plan;
+    // After the removals: a full store has room for it now.
+    if (unclear.length === 0) await noteSparse(this.#repository, { roots, needless, signal });
     await this.#tidy(plan);
   }
 

@@ -1,6 +1,7 @@
 import { mapConcurrently } from "../../lib/concurrency.ts";
 import { errorText } from "../../lib/errors.ts";
 import { RepositoryError } from "../errors.ts";
+import { PackNumbers } from "../format/pack-numbers.ts";
 import type { PointRecord } from "../format/point.ts";
 import { isLoss } from "../map/image-map.ts";
 import type { Repository } from "../repository.ts";
@@ -12,8 +13,13 @@ const PARALLEL_MACHINES = 8;
 
 /** What points that count refer to. */
 export interface Reached {
-  /** of each pack the most that one point needs */
+  /**
+   * Of each pack what all points need together, or more: of one machine's disk the most that one point does, for what came after a pack was written
+   * can only need less of it; of several disks, and of several machines, the sum.
+   */
   readonly packs: PackUsage;
+  /** of each pack what the disks of the machines' newest points need, likewise */
+  readonly newest: PackNumbers;
   /** names of the maps, as `rootName` gives them */
   readonly roots: ReadonlySet<string>;
   readonly points: number;
@@ -25,6 +31,7 @@ export interface Reached {
 
 interface Found {
   readonly packs: PackUsage;
+  readonly newest: PackNumbers;
   readonly roots: Set<string>;
   readonly unclear: { readonly id: string; readonly reason: string }[];
 }
@@ -40,7 +47,7 @@ export interface ReachOptions {
 /** Marks from the roots: of each machine its points in order, so that each map is compared with the one before. */
 export async function reach(repository: Repository, { machines }: Roots, options: ReachOptions): Promise<Reached> {
   const usages = new UsageIndex(repository, options);
-  const found: Found = { packs: new PackUsage(), roots: new Set(), unclear: [] };
+  const found: Found = { packs: new PackUsage(), newest: new PackNumbers(), roots: new Set(), unclear: [] };
   let points = 0;
   await mapConcurrently(machines, PARALLEL_MACHINES, async (machine) => {
     const walk = new MachineWalk(repository, { usages, found, options });
@@ -50,6 +57,7 @@ export async function reach(repository: Repository, { machines }: Roots, options
       points += 1;
       options.onPoint?.(points);
     }
+    walk.end();
   });
   return { ...found, points, made: usages.made };
 }
@@ -66,6 +74,11 @@ class MachineWalk {
   readonly #walking: Walking;
   /** the newest image of each disk so far */
   readonly #last = new Map<string, KnownImage>();
+  /** the most that one point needs for each disk */
+  readonly #most = new Map<string, PackUsage>();
+  readonly #captures = new PackUsage();
+  /** disks of the newest point so far */
+  #disks: readonly string[] = [];
 
   constructor(repository: Repository, walking: Walking) {
     this.#repository = repository;
@@ -83,10 +96,21 @@ class MachineWalk {
     }
   }
 
+  /** All points of the machine were taken. */
+  end(): void {
+    const { packs, newest } = this.#walking.found;
+    for (const { bytes, ends } of [this.#captures, ...this.#most.values()]) {
+      packs.bytes.add(bytes);
+      packs.ends.raise(ends);
+    }
+    for (const disk of this.#disks) newest.add(this.#last.get(disk)?.usage.bytes ?? new PackNumbers());
+  }
+
   async #mark(point: PointRecord): Promise<void> {
     const { usages, found, options } = this.#walking;
     const captures = usageOfCaptures(point.captures);
-    found.packs.raise(captures);
+    this.#captures.raise(captures);
+    this.#disks = point.disks.filter(({ root }) => root !== null).map(({ name }) => name);
     options.onUse?.(point, captures);
     for (const { name, size, root } of point.disks) {
       if (root === null) continue;
@@ -94,10 +118,16 @@ class MachineWalk {
       const isSame = last?.image.root != null && rootName(last.image.root) === rootName(root);
       const usage = isSame ? last.usage : await usages.of({ size, root }, last);
       found.roots.add(rootName(root));
-      if (!isSame) found.packs.raise(usage);
+      if (!isSame) this.#mostOf(name).raise(usage);
       options.onUse?.(point, usage);
       this.#last.set(name, { image: { size, root }, usage });
     }
+  }
+
+  #mostOf(disk: string): PackUsage {
+    const most = this.#most.get(disk) ?? new PackUsage();
+    this.#most.set(disk, most);
+    return most;
   }
 }
 

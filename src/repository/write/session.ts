@@ -4,7 +4,7 @@ import { Catalog } from "../catalog.ts";
 import { type KnownDamage, readDamage } from "../damage.ts";
 import type { DiskContent } from "../disk-content.ts";
 import { RepositoryError } from "../errors.ts";
-import { CAPTURE_PIECE, Codec, FrameKind, RUN_ID_LENGTH } from "../format/constants.ts";
+import { CAPTURE_PIECE, Codec, FrameKind, GRANULE, RUN_ID_LENGTH } from "../format/constants.ts";
 import { FrameSealer } from "../format/frame.ts";
 import { encodeNode, type MapNode } from "../format/node.ts";
 import type {
@@ -18,6 +18,7 @@ import type {
   PointRecord,
 } from "../format/point.ts";
 import { type Reference, referenceToJson } from "../format/reference.ts";
+import type { SimilarImage } from "../hints.ts";
 import type { Lineage } from "../catalog.ts";
 import { pointId } from "../layout.ts";
 import { ImageMap, type ImageRoot } from "../map/image-map.ts";
@@ -33,6 +34,7 @@ import { PackStream } from "./pack-stream.ts";
 import { RecentGranules } from "./recent-granules.ts";
 import { SessionMemory } from "./session-memory.ts";
 import { Shipper } from "./shipper.ts";
+import { KnownSparse } from "./sparse-packs.ts";
 
 export interface SessionOptions {
   readonly vm: { readonly name: string; readonly uuid: string | null };
@@ -53,7 +55,7 @@ export interface DiskFacts {
   readonly checkpoint: string | null;
   readonly imageInfo: unknown;
   /** images to compare with besides the base, best first */
-  readonly similar: readonly ImageRoot[];
+  readonly similar: readonly SimilarImage[];
   readonly onProgress?: (progress: DiskProgress) => void;
 }
 
@@ -70,7 +72,7 @@ export interface PointFacts {
 interface Approach {
   readonly facts: DiskFacts;
   /** images whose granules the new ones are compared with */
-  readonly compared: readonly ImageRoot[];
+  readonly compared: readonly SimilarImage[];
   /** image whose map the new one begins with */
   readonly start: ImageRoot | null;
   readonly isLost: ((reference: Reference) => boolean) | null;
@@ -102,6 +104,7 @@ export class BackupSession {
   readonly #recent = new RecentGranules();
   readonly #disks: PointDisk[] = [];
   readonly #captures: PointCapture[] = [];
+  readonly #sparse: KnownSparse;
   #damage: Promise<KnownDamage> | null = null;
   #shippedBytes = 0;
 
@@ -119,6 +122,7 @@ export class BackupSession {
       parallel: this.#memory.packs - 1,
       onShipped: (bytes) => (this.#shippedBytes += bytes),
     });
+    this.#sparse = new KnownSparse(repository, options.lineage.vmId, signal);
     this.#nodes = new NodeReader({ store, domain, signal, sealer: this.#sealer });
     let ordinal = 0;
     const nextOrdinal = (): number => ordinal++;
@@ -147,6 +151,8 @@ export class BackupSession {
   /** Stores what is new on one disk; in full where its base turns out not to be what it has. Several disks may be written at once. */
   async writeDisk(content: DiskContent, said: DiskFacts): Promise<PointDisk> {
     const { facts, start, compared, isLost } = await this.#approach(content, said);
+    const from = compactedTo(this.#options.lineage.points[0] ?? null, content.name);
+    const compaction = await this.#sparse.compaction(content, { compared, isWhole: facts.base === null, from });
     const nodes = this.#nodes;
     const base = imageOf(facts.base, content.name);
     let mapBytes = 0;
@@ -155,7 +161,7 @@ export class BackupSession {
       mapBytes += reference.length;
       return reference;
     };
-    const tree = await TreeBuilder.start(content.size, start, { nodes, write });
+    const tree = await TreeBuilder.start(content.size, start, { nodes, write, isStale: (node) => compaction?.isSparse(node) === true });
     const { signal, codec } = this.#options;
     const counted = await writeDisk(content, {
       runId: this.#runId,
@@ -165,9 +171,11 @@ export class BackupSession {
       data: this.#data,
       recent: this.#recent,
       tree,
+      nodes,
       base,
       references: compared.map((image) => new ImageMap(nodes, image)),
       isLost,
+      compaction,
       signal,
       onProgress: facts.onProgress ?? ((): void => undefined),
     });
@@ -185,6 +193,7 @@ export class BackupSession {
       root,
       imageInfo,
       stats,
+      compactedTo: (compaction?.next ?? from) * GRANULE,
     };
     this.#disks.push(disk);
     return disk;
@@ -320,7 +329,12 @@ export function imageOf(point: PointRecord | null, disk: string): ImageRoot | nu
   return found === undefined ? null : { size: found.size, root: found.root };
 }
 
-function distinct(images: readonly ImageRoot[]): ImageRoot[] {
+/** Granule at which to go on looking for sparse packs. */
+function compactedTo(latest: PointRecord | null, disk: string): number {
+  return Math.floor((latest?.disks.find(({ name }) => name === disk)?.compactedTo ?? 0) / GRANULE);
+}
+
+function distinct(images: readonly SimilarImage[]): SimilarImage[] {
   const seen = new Set<string>();
   return images.filter((image) => {
     if (image.root === null) return false;

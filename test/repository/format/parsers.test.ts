@@ -12,6 +12,7 @@ import { decodeNode, encodeNode } from "../../../src/repository/format/node.ts";
 import { decodePoint, encodePoint } from "../../../src/repository/format/point.ts";
 import { referenceFromJson, referenceToJson } from "../../../src/repository/format/reference.ts";
 import { decodeRotation, encodeRotation, openRotation } from "../../../src/repository/format/rotation.ts";
+import { decodeSparse, encodeSparse } from "../../../src/repository/format/sparse.ts";
 import { decodeSlot, encodeSlot, openSlot } from "../../../src/repository/format/slot.ts";
 import { parsePointId, parsePointKey, pointAt, pointId } from "../../../src/repository/layout.ts";
 import {
@@ -25,6 +26,7 @@ import {
   pointRecord,
   reference,
   replaceSomewhere,
+  sparse,
 } from "../arbitraries.ts";
 import { resummed } from "../keys/rings.ts";
 
@@ -106,6 +108,48 @@ test("hints: what is encoded decodes to the same, as far as hints go", () => {
   const one: HintCandidate = { point: "p", disk: "d", samples: Array.from({ length: MAX_SAMPLES + 1 }, () => sample) };
   const kept = decodeHints(encodeHints(Array.from({ length: MAX_CANDIDATES + 1 }, () => one)));
   expect([kept.length, kept[0]?.samples.length]).toEqual([MAX_CANDIDATES, MAX_SAMPLES]);
+});
+
+test("sparse packs: what is encoded decodes to the same, of each disk its share where they are too many", () => {
+  fc.assert(
+    fc.property(sparse, (some) => {
+      expect(decodeSparse(encodeSparse(some))).toEqual(some);
+    }),
+    runs(200),
+  );
+  const packs = Array.from({ length: 20_000 }, (_, i) => i.toString(16).padStart(32, "0"));
+  const kept = decodeSparse(
+    encodeSparse(
+      new Map([
+        ["vda", packs],
+        ["vdb", packs],
+      ]),
+    ),
+  );
+  expect([...kept.values()].map((ids) => ids.length)).toEqual([8192, 8192]);
+  const long = decodeSparse(Buffer.from(JSON.stringify({ disks: ["vda", "vdb"].map((disk) => ({ disk, packs })) })));
+  expect([...long.values()].map((ids) => ids.length)).toEqual([16_384, 0]);
+});
+
+test("sparse packs: spoiled JSON and spoiled bytes are refused with a typed error or read as some", () => {
+  let [accepted, refused] = [0, 0];
+  fc.assert(
+    fc.property(sparse, path, awkward, mutation, (some, at, value, spoil) => {
+      const encoded = encodeSparse(some);
+      for (const input of [Buffer.from(JSON.stringify(tryReplace(encoded, at, value))), mutate(encoded, spoil), Buffer.from(spoil.bytes)]) {
+        const answer = answerOf(() => decodeSparse(input));
+        if (isRefusal(answer)) {
+          refused++;
+          continue;
+        }
+        accepted++;
+        expect([...answer.values()].flat().every((pack) => /^[0-9a-f]{32}$/.test(pack))).toBe(true);
+        expect(decodeSparse(encodeSparse(answer))).toEqual(answer);
+      }
+    }),
+    runs(500),
+  );
+  expect(Math.min(accepted, refused)).toBeGreaterThan(10);
 });
 
 test("hints: spoiled JSON and spoiled bytes are refused with a typed error or read as hints within bounds", () => {

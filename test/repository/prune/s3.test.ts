@@ -66,6 +66,7 @@ describe.skipIf(skipWithout("s3"))("prune on S3", () => {
       const refused = [
         `usage/${domain}/x`,
         `prune/${domain}/x`,
+        `sparse/${domain}/x`,
         `locks/${domain}`,
         `keys/${domain}`,
         `domains/${domain}`,
