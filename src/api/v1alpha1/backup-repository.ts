@@ -124,7 +124,7 @@ const spec = object(
         object("Looks whether all that restore points need is there. Default: not.", {
           schedule: schedule("When", ""),
           samplePercent: integer(
-            "How many percent of the packs are read and proved besides, drawn anew each time; 100: all. Default: 0, lists alone.",
+            "How many percent of the packs are read and proved besides the lists, drawn anew each time; 100: all. Default: 0.",
             0,
             100,
             { default: 0 },
