@@ -134,7 +134,7 @@ describe.skipIf(skipWithout("cluster"))("the chart, rendered", () => {
     });
     expect(the(objects, "ServiceMonitor")).toMatchObject({ spec: { endpoints: [{ port: "http", path: "/metrics" }] } });
     const rules = (the(objects, "PrometheusRule") as Rendered & { spec: { groups: { rules: object[] }[] } }).spec.groups;
-    expect(rules[0]?.rules).toHaveLength(5);
+    expect(rules[0]?.rules).toHaveLength(8);
     const dashboard = the(objects, "ConfigMap", "ts-thinstream-dashboard") as Rendered & { data: Record<string, string> };
     expect(JSON.parse(dashboard.data["thinstream.json"] ?? "")).toMatchObject({ title: "Thinstream" });
     expect(dashboard.metadata.labels["grafana_dashboard"]).toBe("1");
