@@ -47,6 +47,8 @@ const pruned = record({
 export const MAX_DAMAGED = 64;
 
 const checked = record({
+  /** how many percent of the packs it was told to read; the order may have changed since */
+  samplePercent: Type.Number({ minimum: 0, maximum: 100 }),
   points: count,
   packs: count,
   bytesRead: bytes,

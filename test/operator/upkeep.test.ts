@@ -97,6 +97,12 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a repository that has sch
       .toBeGreaterThan(0);
     expect((await status()).check?.damagedPoints).toBeGreaterThan(0);
     await store.put(key, bytes);
+    // A check by lists knows nothing of what one found that read.
+    await maintain({ check: { samplePercent: 0 } });
+    const message = async (): Promise<string> => (await says("Sound", "DamageFound")).message;
+    await expect.poll(message, { timeout: MINUTES }).toContain("an earlier check found 1 restore points damaged");
+    expect((await status()).check?.damagedPoints).toBe(1);
+    await maintain({ check: { samplePercent: 100 } });
     await says("Sound", "NoDamageFound");
     await expect.poll(verified, { timeout: MINUTES }).not.toContain("DamageFound");
   });

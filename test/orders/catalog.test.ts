@@ -109,7 +109,7 @@ describe("a repository of several hundred points", () => {
   test("is checked: by lists alone, by a sample, and to the last byte", async () => {
     const packs = globSync("repo/packs/*/*/*", { cwd: dir });
     const listed = succeeded(await (await order({ type: "check", samplePercent: 0 })).run());
-    expect(listed.check).toMatchObject({ packs: packs.length, bytesRead: 0, findings: 0, damagedPoints: [] });
+    expect(listed.check).toMatchObject({ samplePercent: 0, packs: packs.length, bytesRead: 0, findings: 0, damagedPoints: [] });
     const whole = succeeded(await (await order({ type: "check", samplePercent: 100 })).run());
     expect(whole.check?.bytesRead).toBeGreaterThan(MACHINES * 500);
     const bytes = readFileSync(join(dir, packs[0] ?? ""));

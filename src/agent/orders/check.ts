@@ -14,16 +14,24 @@ export function checkWork({ samplePercent }: CheckWork, { board, signal, withDom
         board.enter("Working");
         const how = samplePercent === 100 ? ({ level: "read", sample: 0 } as const) : ({ level: "list", sample: samplePercent } as const);
         const report = await checkDomains(domains, { signal, ...how });
-        const told = resultOf(report);
+        const told = resultOf(report, samplePercent);
         const warnings = report.findings.slice(0, MAX_WARNINGS).map(({ what, reason }) => `${what}: ${reason}`);
         return { version: 1, outcome: "Succeeded", message: messageOf(told), warnings, check: told };
       }),
   };
 }
 
-function resultOf({ points, packs, bytesRead, findings }: CheckReport): CheckedResult {
+function resultOf({ points, packs, bytesRead, findings }: CheckReport, samplePercent: number): CheckedResult {
   const damaged = [...new Set(findings.flatMap((finding) => finding.points))];
-  return { points, packs, bytesRead, findings: findings.length, damaged: damaged.length, damagedPoints: damaged.slice(0, MAX_DAMAGED) };
+  return {
+    samplePercent,
+    points,
+    packs,
+    bytesRead,
+    findings: findings.length,
+    damaged: damaged.length,
+    damagedPoints: damaged.slice(0, MAX_DAMAGED),
+  };
 }
 
 function messageOf({ points, packs, bytesRead, findings, damaged, damagedPoints }: CheckedResult): string {

@@ -27,7 +27,8 @@ export interface Task {
   readonly limitMs: number;
   readonly scheduled: (maintenance: Maintenance) => { readonly schedule: string; readonly work: Work } | null;
   readonly known: (status: Status) => Status["prune"] | Status["check"] | Status["lock"];
-  readonly told: (result: SucceededResult, maintenance: Maintenance) => Told;
+  /** null for a result that says nothing of this work, which is not for granted */
+  readonly told: (result: SucceededResult) => Told | null;
 }
 
 const HOUR_MS = 60 * 60_000;
@@ -41,7 +42,8 @@ const prune: Task = {
   scheduled: ({ prune: settings }) => (settings === undefined ? null : { schedule: settings.schedule, work: { type: "prune" } }),
   known: ({ prune: known }) => known,
   told: ({ message, prune: found }) => {
-    const { removedPacks: _, unclear = 0, ...facts } = found ?? {};
+    if (found === undefined) return null;
+    const { removedPacks: _, unclear, ...facts } = found;
     const say = unclear > 0 ? ({ status: "False", reason: "NothingMayGo" } as const) : ({ status: "True", reason: "Pruned" } as const);
     return { say: { ...say, message }, facts, damaged: null, isWhole: false };
   },
@@ -56,11 +58,13 @@ const check: Task = {
   scheduled: ({ check: settings }) =>
     settings === undefined ? null : { schedule: settings.schedule, work: { type: "check", samplePercent: settings.samplePercent } },
   known: ({ check: known }) => known,
-  told: ({ message, check: found }, { check: settings }) => {
-    const { findings = 0, packs = 0, bytesRead = 0, damaged = 0, damagedPoints = [] } = found ?? {};
+  told: ({ message, check: found }) => {
+    if (found === undefined) return null;
+    const { samplePercent, findings, packs, bytesRead, damaged, damagedPoints } = found;
     const say =
       findings > 0 ? ({ status: "False", reason: "DamageFound" } as const) : ({ status: "True", reason: "NoDamageFound" } as const);
-    const isWhole = settings?.samplePercent === 100 && damaged === damagedPoints.length;
+    // Of points that had no room in the message nobody can say that they are well.
+    const isWhole = samplePercent === 100 && damaged === damagedPoints.length;
     return { say: { ...say, message }, facts: { packs, bytesRead, damagedPoints: damaged }, damaged: damagedPoints, isWhole };
   },
 };
@@ -75,8 +79,9 @@ const lock: Task = {
     settings === undefined ? null : { schedule: settings.schedule, work: { type: "lock", seconds: durationMs(settings.period) / 1000 } },
   known: ({ lock: known }) => known,
   told: ({ message, lock: found }) => {
-    const { exposed = 0 } = found ?? {};
-    const say = exposed > 0 ? ({ status: "False", reason: "NotAllLocked" } as const) : ({ status: "True", reason: "Locked" } as const);
+    if (found === undefined) return null;
+    const say =
+      found.exposed > 0 ? ({ status: "False", reason: "NotAllLocked" } as const) : ({ status: "True", reason: "Locked" } as const);
     return { say: { ...say, message }, facts: { ...found }, damaged: null, isWhole: false };
   },
 };

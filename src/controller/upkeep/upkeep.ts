@@ -118,16 +118,20 @@ class TaskKeeper {
     if (state.phase === "starting" && age < START_MS) return { againInMs: LOOK_MS };
     const end = endOf(state);
     if ("failure" in end) await this.#fail(end.failure, signal);
-    else await this.#succeed(this.#task.told(end.result, this.#repository.spec.maintenance), signal);
+    else await this.#succeed(this.#task.told(end.result), signal);
     await agents.removePod(pod, signal);
     return { againInMs: LOOK_MS };
   }
 
-  async #succeed({ say, facts, damaged, isWhole }: Told, signal: AbortSignal): Promise<void> {
+  async #succeed(told: Told | null, signal: AbortSignal): Promise<void> {
+    if (told === null) return await this.#fail("its agent did not say what it found", signal);
+    const { damaged, isWhole } = told;
+    // The marks first: who sees what the check came to finds them there.
+    const marked = damaged === null ? 0 : await markPoints(this.#context, { repository: this.#repository, damaged, isWhole }, signal);
+    const { say, facts } = withEarlier(told, marked);
     const at = rfc3339(this.#context.now());
     await this.#say(say, { ...facts, lastAttemptTime: at, lastSuccessTime: at }, signal);
     this.#event(say.status === "True" ? "Normal" : "Warning", say.reason, say.message);
-    if (damaged !== null) await markPoints(this.#context, { repository: this.#repository, damaged, isWhole }, signal);
   }
 
   async #fail(message: string, signal: AbortSignal): Promise<void> {
@@ -158,6 +162,13 @@ class TaskKeeper {
     };
     await applyStatus(client, repositories, this.#repository, { next, lane: "low", signal });
   }
+}
+
+/** A check that did not read everything says nothing of the damage that an earlier one found. @param marked restore points that are known to be damaged */
+function withEarlier({ say, facts, damaged }: Told, marked: number): Pick<Told, "say" | "facts"> {
+  if (damaged === null || say.status === "False" || marked === 0) return { say, facts };
+  const message = `${say.message}; but an earlier check found ${marked} restore points damaged that are still there: delete their RestorePoints, or have samplePercent at 100 once to look at all again`;
+  return { say: { status: "False", reason: "DamageFound", message }, facts: { ...facts, damagedPoints: marked } };
 }
 
 /** What an agent that does not go on came to. */

@@ -14,7 +14,10 @@ const damage: Say = {
 };
 const whole: Say = { type: "Verified", status: "True", reason: "Checked", message: "a later check read all that it needs" };
 
-/** Says of restore points that they are damaged; and where every byte was looked at, that those are not of which it was said before. */
+/**
+ * Says of restore points that they are damaged; and where every byte was looked at, that those are not of which it was said before. Resolves with how many
+ * are known to be damaged then.
+ */
 export async function markPoints(
   context: ControllerContext,
   {
@@ -23,14 +26,18 @@ export async function markPoints(
     isWhole,
   }: { readonly repository: BackupRepository; readonly damaged: readonly string[]; readonly isWhole: boolean },
   signal: AbortSignal,
-): Promise<void> {
+): Promise<number> {
   const { client, caches, now } = context;
   const ids = new Set(damaged);
+  let marked = 0;
   for (const point of caches.points.lister.byIndex(BY_REPOSITORY, repository.metadata.name)) {
+    const wasDamaged = conditionOf(point, "Verified")?.status === "False";
     const say = ids.has(point.spec.pointId) ? damage : whole;
-    if (say === whole && !(isWhole && conditionOf(point, "Verified")?.status === "False")) continue;
+    if (say === damage || (wasDamaged && !isWhole)) marked += 1;
+    if (say === whole && !(isWhole && wasDamaged)) continue;
     const next = (latest: RestorePoint): RestorePoint["status"] =>
       ({ ...latest.status, conditions: conditionsWith(latest, [say], now()) }) as RestorePoint["status"];
     await applyStatus(client, restorePoints, point, { next, lane: "low", signal });
   }
+  return marked;
 }
