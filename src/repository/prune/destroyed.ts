@@ -4,6 +4,7 @@ import type { Tombstone } from "../domains/tombstone.ts";
 import { Holds } from "../holds.ts";
 import {
   damageAt,
+  domainKeyAt,
   domainNameAt,
   headAt,
   hintsAt,
@@ -19,11 +20,14 @@ import {
   usagesOf,
 } from "../layout.ts";
 import { GRACE_MS, isRoot, mayRemove } from "../rules.ts";
+import { tryGet } from "../try-get.ts";
 import { listPacks } from "../usage/stored-packs.ts";
 import { type PruneOptions, sumOf, type WaitingPacks } from "./plan.ts";
 import { explain } from "./sweep.ts";
 
 const PARALLEL_DELETES = 16;
+/** bytes; a longer one is damaged, and there */
+const MAX_KEY_DOCUMENT = 4096;
 
 /** What a prune did about a domain that was destroyed. */
 export interface Cleared {
@@ -51,6 +55,8 @@ export async function clearDestroyed(store: ObjectStore, { id, name, time, machi
   const vms = new Set(machines);
   const held = [...(await new Holds(store).list({ signal }))].filter((one) => vms.has(parsePointId(one).vmId));
   if (held.length > 0) return { ...nothing, waiting: [], held };
+  // A list that came back short is no destruction: only the store's answer for the key itself is.
+  if ((await tryGet(store, domainKeyAt(id), { signal, maxBytes: MAX_KEY_DOCUMENT })) !== null) return { ...nothing, waiting: [], held };
   if (isRoot(since, at.getTime())) return { ...nothing, waiting: waits(all, new Date(since + 2 * GRACE_MS)), held };
   const remove = async (keys: readonly string[]): Promise<void> => {
     if (!dryRun) await mapConcurrently(keys, PARALLEL_DELETES, async (key) => await store.delete(key, { signal }).catch(explain));
