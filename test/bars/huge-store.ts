@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 
-import type { ObjectStat } from "../../src/objectstore/index.ts";
+import type { ObjectLocks, ObjectStat } from "../../src/objectstore/index.ts";
 import { MemoryObjectStore } from "../../src/objectstore/memory/index.ts";
 import { Codec, DocumentKind, HASH_LENGTH } from "../../src/repository/format/constants.ts";
 import { sealDocument } from "../../src/repository/format/document.ts";
@@ -44,6 +44,7 @@ export class HugeStore extends MemoryObjectStore {
   lists = 0;
   /** packs that were removed */
   removed = 0;
+  locks?: ObjectLocks;
   readonly #machineOf = new Map<string, number>();
   /** by run */
   readonly #usages = new Map<string, { readonly machine: number; readonly seq: number }>();

@@ -5,8 +5,9 @@ import { hourOf, isDue } from "./due.ts";
 import type { Candidate } from "./survey.ts";
 
 const PARALLEL = 16;
-/** After so many objects what is known so far is written down. */
+/** After so many objects, and a tenth of all, what is known so far is written down. */
 const SAVE_EVERY = 10_000;
+const SAVES = 10;
 
 export interface ExtendOptions {
   readonly at: Date;
@@ -40,8 +41,9 @@ export class Extender {
   /** @param standing told of each lock that is known then */
   async extend(candidates: readonly Candidate[], standing: PackNumbers): Promise<void> {
     const { budget, onDone, save } = this.#options;
-    for (let from = 0; from < candidates.length && this.requests < budget; from += SAVE_EVERY) {
-      await mapConcurrently(candidates.slice(from, from + SAVE_EVERY), PARALLEL, async (candidate) => {
+    const step = Math.max(SAVE_EVERY, Math.ceil(candidates.length / SAVES));
+    for (let from = 0; from < candidates.length && this.requests < budget; from += step) {
+      await mapConcurrently(candidates.slice(from, from + step), PARALLEL, async (candidate) => {
         this.#options.signal.throwIfAborted();
         if (this.requests >= budget) return;
         standing.set(candidate.name, Math.max(1, await this.#protect(candidate)));

@@ -1,6 +1,18 @@
 import { StoreError } from "../../objectstore/index.ts";
 import type { PackNumbers } from "../format/pack-numbers.ts";
-import { CONFIG, domainKeyAt, packAt, parsePackKey, parsePointId, pointAt, ROTATIONS, SLOTS } from "../layout.ts";
+import {
+  CONFIG,
+  domainKeyAt,
+  domainNameAt,
+  HOLDS,
+  packAt,
+  parsePackKey,
+  parsePointId,
+  pointAt,
+  POINTS,
+  ROTATIONS,
+  SLOTS,
+} from "../layout.ts";
 import type { Repository } from "../repository.ts";
 import { reach, type Reached } from "../usage/reach.ts";
 import { findRoots } from "../usage/roots.ts";
@@ -14,21 +26,26 @@ export class Needed {
   readonly #packs: PackNumbers;
   /** keys of what is no pack */
   readonly #others: ReadonlySet<string>;
+  readonly #name: string;
 
   constructor(
     found: { readonly points: number; readonly unclear: Reached["unclear"]; readonly packs: PackNumbers },
     others: ReadonlySet<string>,
+    domain: string,
   ) {
     this.points = found.points;
     this.unclear = found.unclear;
     this.#packs = found.packs;
     this.#others = others;
+    this.#name = domainNameAt(domain);
   }
 
   has(key: string): boolean {
     const pack = parsePackKey(key);
-    if (pack === null) return this.#others.has(key) || key.startsWith(SLOTS) || key.startsWith(ROTATIONS);
-    return this.unclear.length > 0 || this.#packs.get(pack) > 0;
+    if (pack !== null) return this.unclear.length > 0 || this.#packs.get(pack) > 0;
+    // The domain that a repository begins with may have no name.
+    if (key.startsWith(SLOTS) || key.startsWith(ROTATIONS) || key === this.#name) return true;
+    return this.#others.has(key.startsWith(HOLDS) ? POINTS + key.slice(HOLDS.length) : key);
   }
 
   /** Keys of all that must be there. */
@@ -58,7 +75,7 @@ export async function findNeeded(
   const missing = roots.missing.map((id) => ({ id, reason: "it is missing, and nobody has forgotten it" }));
   const others = new Set([CONFIG, ...(keys.encrypted ? [domainKeyAt(domain)] : [])]);
   for (const { vmId, seq } of [...roots.machines.flat(), ...roots.missing.map(parsePointId)]) others.add(pointAt(vmId, seq));
-  return new Needed({ points: reached.points, unclear: [...missing, ...unclear], packs: reached.packs.bytes }, others);
+  return new Needed({ points: reached.points, unclear: [...missing, ...unclear], packs: reached.packs.bytes }, others, domain);
 }
 
 function explain(thrown: unknown): never {

@@ -2,7 +2,7 @@ import { randomInt } from "node:crypto";
 
 import type { DefaultLock, ObjectLocks, ObjectVersion } from "../../objectstore/index.ts";
 import { PackNumbers } from "../format/pack-numbers.ts";
-import { CONFIG, KEYS, packsOf, POINTS, ROTATIONS, SLOTS } from "../layout.ts";
+import { CONFIG, DOMAINS, HOLDS, KEYS, packsOf, POINTS, ROTATIONS, SLOTS } from "../layout.ts";
 import { takePacks } from "../usage/stored-packs.ts";
 import { lockName } from "./book.ts";
 import { HOUR_MS, hourOf, isDue, timeOf } from "./due.ts";
@@ -11,6 +11,12 @@ import { listVersions, type VersionedObject } from "./versions.ts";
 
 /** Objects of whom the book is asked for proof. */
 const SAMPLE = 32;
+/** Where there is what has to stay, besides packs. */
+const PREFIXES = [CONFIG, KEYS, SLOTS, ROTATIONS, DOMAINS, POINTS, HOLDS];
+/** Where somebody takes away what is to end: a way in, a hold. */
+const ENDED = [SLOTS, HOLDS];
+/** Where the same may be put again: a key by rotation, a hold by who holds twice. */
+const REPLACED = [KEYS, HOLDS];
 /** Keys that are named in a report. */
 const NAMED = 20;
 
@@ -83,7 +89,7 @@ export class Survey {
   async take(locks: ObjectLocks): Promise<this> {
     const { domain, signal } = this.#options;
     const list = (prefix: string): AsyncIterable<VersionedObject> => listVersions(locks, prefix, signal);
-    for (const prefix of [CONFIG, KEYS, SLOTS, ROTATIONS, POINTS]) for await (const object of list(prefix)) this.#look(object);
+    for (const prefix of PREFIXES) for await (const object of list(prefix)) this.#look(object);
     await takePacks(packsOf(domain), list, (object) => this.#look(object));
     return this;
   }
@@ -96,12 +102,12 @@ export class Survey {
 
   #look({ key, versions, hidden }: VersionedObject): void {
     this.#options.signal.throwIfAborted();
-    // A slot that was taken away is needed no more.
-    if (versions.length === 0 || !this.#needed.has(key) || (hidden && key.startsWith(SLOTS))) return;
+    const isOf = (prefix: string): boolean => key.startsWith(prefix);
+    if (versions.length === 0 || !this.#needed.has(key) || (hidden && ENDED.some(isOf))) return;
     if (hidden) this.hidden.add(key);
-    const isReplaced = key.startsWith(KEYS);
+    const isReplaced = REPLACED.some(isOf);
     if (versions.length > 1 && !isReplaced) this.overwritten.add(key);
-    // A domain key is replaced by rotation, and the one that counts is the one that opened the repository.
+    // Of these the last one counts: of keys it is the one that opened the repository.
     this.#weigh(key, isReplaced ? versions.slice(-1) : versions);
   }
 

@@ -89,19 +89,22 @@ describe.skipIf(skipWithout("s3"))("the destruction of a domain on S3", () => {
       await take(await Repository.open({ store, key: KEY, domain }), [disk]);
     }
     const domains = await Domains.open({ store, key: KEY });
+    const [held, released] = (await domains.list()).points.map(({ point }) => point.id) as [string, string];
+    for (const id of [held, released]) await (await domains.holding(id)).catalog.hold(id);
+    await (await domains.holding(released)).catalog.release(released);
     const { signal } = new AbortController();
     const none = { objects: 0, keys: [] };
     const report = await lockDomains(domains, { periodMs: 3 * 86_400_000, budget: 1000, signal });
     expect(report).toMatchObject({ points: 2, unlocked: 0, left: 0, unclear: [], missing: none, hidden: none, overwritten: none });
     const s3 = new S3Client({ endpoint: lab.endpoint, region: lab.region, forcePathStyle: true, credentials: lab });
     let looked = 0;
-    for (const part of ["packs/", "points/", "keys/"])
+    for (const part of ["packs/", "points/", "keys/", "domains/", "holds/"])
       for await (const { key } of store.list(part)) {
         const { Retention } = await s3.send(new GetObjectRetentionCommand({ Bucket: lab.bucket, Key: `${prefix}/${key}` }));
         expect(Retention?.RetainUntilDate?.getTime(), key).toBeGreaterThan(Date.now() + 2.5 * 86_400_000);
         looked += 1;
       }
-    expect(looked).toBeGreaterThan(7);
+    expect(looked).toBeGreaterThan(9);
     await store.close();
     s3.destroy();
   });
