@@ -2,12 +2,12 @@ import { type DefaultLock, type LockMode, type ObjectLocks, StoreError } from ".
 import { RepositoryError } from "../errors.ts";
 import { PackNumbers } from "../format/pack-numbers.ts";
 import type { Repository } from "../repository.ts";
-import { readLockBook, writeLockBook } from "./book.ts";
+import { lockName, readLockBook, writeLockBook } from "./book.ts";
 import { hourOf } from "./due.ts";
 import { Extender } from "./extend.ts";
 import { findNeeded, type Needed } from "./needed.ts";
-import { type LockReport, reportOf } from "./report.ts";
-import { type Claim, Survey } from "./survey.ts";
+import { type Found, type LockReport, reportOf } from "./report.ts";
+import { Alarm, type Claim, Survey, type Surveyed } from "./survey.ts";
 
 export interface LockOptions {
   /** how long what is needed is locked from the moment it is renewed */
@@ -65,24 +65,34 @@ class LockRun {
   }
 
   async run(): Promise<LockReport> {
-    const { domain, store } = this.#repository;
+    const at = await this.#repository.store.now({ signal: this.#options.signal });
+    const found = await this.#look(at);
+    const extender = await this.#extend(found, at);
+    return reportOf({ at, until: new Date(at.getTime() + this.#options.periodMs), found, extender });
+  }
+
+  async #look(at: Date): Promise<Found> {
     const { signal, dryRun = false, verify = false } = this.#options;
-    const at = await store.now({ signal });
     const onPoint = (done: number, of: number): void => this.#say("mark", done, of);
     // The points first: what is stored for them was stored before them.
     const needed = await findNeeded(this.#repository, { at, keep: !dryRun, signal, onPoint });
     const book = verify ? null : ((await readLockBook(this.#repository, signal)) ?? new PackNumbers());
     const { survey, distrusted } = await this.#survey(needed, { at, book });
-    const released = noLongerNeeded(distrusted ? null : book, survey.standing, at);
-    const extender = await this.#extend(survey, { at, released });
-    return reportOf({ at, domain, needed, survey, extender, released, distrusted, until: new Date(at.getTime() + this.#options.periodMs) });
+    return {
+      points: needed.points,
+      unclear: needed.unclear,
+      survey,
+      distrusted,
+      released: noLongerNeeded(distrusted ? null : book, survey.standing, at),
+      missing: missingOf(needed.keys(this.#repository.domain), survey.standing),
+    };
   }
 
   /** A book that says more of some lock than the store is believed in nothing: then every lock is asked for. */
   async #survey(
     needed: Needed,
     { at, book }: { readonly at: Date; readonly book: PackNumbers | null },
-  ): Promise<{ readonly survey: Survey; readonly distrusted: boolean }> {
+  ): Promise<{ readonly survey: Surveyed; readonly distrusted: boolean }> {
     const { periodMs, budget, signal } = this.#options;
     const options = { domain: this.#repository.domain, at, periodMs, budget, signal, byDefault: this.#byDefault };
     this.#say("list", 0, null);
@@ -100,7 +110,7 @@ class LockRun {
     return true;
   }
 
-  async #extend(survey: Survey, { at, released }: { readonly at: Date; readonly released: PackNumbers }): Promise<Extender> {
+  async #extend({ survey, released }: Found, at: Date): Promise<Extender> {
     const { periodMs, budget, signal, dryRun = false } = this.#options;
     const mode = this.#options.mode ?? this.#byDefault?.mode ?? "governance";
     const save = async (): Promise<void> => {
@@ -117,6 +127,13 @@ class LockRun {
   #say(step: LockProgress["step"], done: number, of: number | null): void {
     this.#options.onProgress?.({ step, done, of });
   }
+}
+
+/** What is needed and was met nowhere. */
+function missingOf(keys: Iterable<string>, standing: PackNumbers): Alarm {
+  const missing = new Alarm();
+  for (const key of keys) if (standing.get(lockName(key)) === 0) missing.add(key);
+  return missing;
 }
 
 /** What the book has of objects that nothing needs, as long as their locks last. */

@@ -1,9 +1,8 @@
 import type { PackNumbers } from "../format/pack-numbers.ts";
-import { lockName } from "./book.ts";
 import { timeOf } from "./due.ts";
 import type { Extender } from "./extend.ts";
 import type { Needed } from "./needed.ts";
-import { Alarm, type Survey } from "./survey.ts";
+import type { Alarm, Surveyed } from "./survey.ts";
 
 export interface LockReport {
   /** when the run began, by the store's clock */
@@ -46,34 +45,35 @@ export interface Named {
   readonly keys: readonly string[];
 }
 
-export function reportOf(run: {
-  readonly at: Date;
-  readonly until: Date;
-  readonly domain: string;
-  readonly needed: Needed;
-  readonly survey: Survey;
-  readonly extender: Extender;
-  readonly released: PackNumbers;
+/** What there is before anything is extended. */
+export interface Found {
+  readonly points: number;
+  readonly unclear: Needed["unclear"];
+  readonly survey: Surveyed;
   readonly distrusted: boolean;
-}): LockReport {
-  const { at, until, needed, survey, extender, distrusted } = run;
-  const missing = new Alarm();
-  for (const key of needed.keys(run.domain)) if (survey.standing.get(lockName(key)) === 0) missing.add(key);
+  /** hours until which objects are locked that nothing needs any more */
+  readonly released: PackNumbers;
+  readonly missing: Alarm;
+}
+
+export function reportOf(run: { readonly at: Date; readonly until: Date; readonly found: Found; readonly extender: Extender }): LockReport {
+  const { at, until, extender } = run;
+  const { points, unclear, survey, distrusted, released, missing } = run.found;
   return {
     at,
     until,
-    points: needed.points,
+    points,
     ...countLocks(survey.standing, at),
     lapsed: survey.lapsed,
     renewed: extender.renewed,
     requests: extender.requests + survey.sample.length,
     left: survey.due - extender.done,
-    released: latestOf(run.released),
+    released: latestOf(released),
     distrusted,
     missing: named(missing),
     overwritten: named(survey.overwritten),
     hidden: named(survey.hidden),
-    unclear: needed.unclear,
+    unclear,
   };
 }
 

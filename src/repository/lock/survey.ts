@@ -59,19 +59,32 @@ export class Alarm {
   }
 }
 
+/** What there is of what is needed. */
+export interface Surveyed {
+  /** hour until which each needed object that is there is locked; 1: not, or not known */
+  readonly standing: PackNumbers;
+  /** of what the book says */
+  readonly sample: readonly Claim[];
+  /** stored more than once, though nobody does that */
+  readonly overwritten: Alarm;
+  /** hidden by a marker, though needed */
+  readonly hidden: Alarm;
+  /** needed objects whose locks were known and have ended */
+  readonly lapsed: number;
+  /** how many are to be looked at */
+  readonly due: number;
+  /** those of them whose locks end soonest, and no more than there can be requests for */
+  readonly candidates: readonly Candidate[];
+}
+
 /** Goes through all versions of all objects once, and keeps of them what has to be looked at. */
 export class Survey {
-  /** hour until which each needed object that is there is locked; 1: not, or not known */
-  readonly standing = new PackNumbers();
-  readonly sample: Claim[] = [];
-  /** stored more than once, though nobody does that */
-  readonly overwritten = new Alarm();
-  /** hidden by a marker, though needed */
-  readonly hidden = new Alarm();
-  /** needed objects whose locks were known and have ended */
-  lapsed = 0;
-  /** how many are to be looked at */
-  due = 0;
+  readonly #standing = new PackNumbers();
+  readonly #sample: Claim[] = [];
+  readonly #overwritten = new Alarm();
+  readonly #hidden = new Alarm();
+  #lapsed = 0;
+  #due = 0;
   #candidates: Candidate[] = [];
   #claims = 0;
   readonly #needed: Needed;
@@ -86,27 +99,31 @@ export class Survey {
     this.#options = options;
   }
 
-  async take(locks: ObjectLocks): Promise<this> {
+  /** What it resolves with holds on to neither what is needed nor the book: of millions of objects each is large. */
+  async take(locks: ObjectLocks): Promise<Surveyed> {
     const { domain, signal } = this.#options;
     const list = (prefix: string): AsyncIterable<VersionedObject> => listVersions(locks, prefix, signal);
     for (const prefix of PREFIXES) for await (const object of list(prefix)) this.#look(object);
     await takePacks(packsOf(domain), list, (object) => this.#look(object));
-    return this;
-  }
-
-  /** Those whose locks end soonest first, and no more than there can be requests for. */
-  get candidates(): readonly Candidate[] {
     this.#shorten();
-    return this.#candidates;
+    return {
+      standing: this.#standing,
+      sample: this.#sample,
+      overwritten: this.#overwritten,
+      hidden: this.#hidden,
+      lapsed: this.#lapsed,
+      due: this.#due,
+      candidates: this.#candidates,
+    };
   }
 
   #look({ key, versions, hidden }: VersionedObject): void {
     this.#options.signal.throwIfAborted();
     const isOf = (prefix: string): boolean => key.startsWith(prefix);
     if (versions.length === 0 || !this.#needed.has(key) || (hidden && ENDED.some(isOf))) return;
-    if (hidden) this.hidden.add(key);
+    if (hidden) this.#hidden.add(key);
     const isReplaced = REPLACED.some(isOf);
-    if (versions.length > 1 && !isReplaced) this.overwritten.add(key);
+    if (versions.length > 1 && !isReplaced) this.#overwritten.add(key);
     // Of these the last one counts: of keys it is the one that opened the repository.
     this.#weigh(key, isReplaced ? versions.slice(-1) : versions);
   }
@@ -116,7 +133,7 @@ export class Survey {
     const claimed = this.#book?.get(name) ?? 0;
     const [first, second] = versions;
     if (first === undefined) return;
-    this.standing.set(name, Math.max(1, claimed));
+    this.#standing.set(name, Math.max(1, claimed));
     // What was put later stands in no book.
     if (claimed === 0 || second !== undefined) {
       const until = Math.max(claimed, this.#supposed(first));
@@ -124,7 +141,7 @@ export class Survey {
       const ask = this.#book === null || second !== undefined || !isDue(name, until, this.#options);
       this.#add({ key, name, versions, until, ask });
     } else if (isDue(name, claimed, this.#options)) {
-      if (timeOf(claimed) <= this.#options.at) this.lapsed += 1;
+      if (timeOf(claimed) <= this.#options.at) this.#lapsed += 1;
       this.#add({ key, name, versions, until: claimed, ask: false });
     } else {
       this.#draw({ key, version: first.version, until: claimed });
@@ -132,7 +149,7 @@ export class Survey {
   }
 
   #add(candidate: Candidate): void {
-    this.due += 1;
+    this.#due += 1;
     this.#candidates.push(candidate);
     if (this.#candidates.length >= 2 * Math.max(1000, this.#options.budget)) this.#shorten();
   }
@@ -147,12 +164,12 @@ export class Survey {
   /** Each claim is as likely as any other to be in the sample. */
   #draw(claim: Claim): void {
     this.#claims += 1;
-    if (this.sample.length < SAMPLE) {
-      this.sample.push(claim);
+    if (this.#sample.length < SAMPLE) {
+      this.#sample.push(claim);
       return;
     }
     const place = randomInt(this.#claims);
-    if (place < SAMPLE) this.sample[place] = claim;
+    if (place < SAMPLE) this.#sample[place] = claim;
   }
 
   #shorten(): void {
