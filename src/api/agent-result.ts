@@ -41,17 +41,23 @@ const pruned = record({
   waitingUntil: Type.Optional(Type.String()),
   /** points of which nobody can tell what they need: while there are any, no pack goes */
   unclear: count,
+  /** packs of which little is needed, and of their bytes those that nobody needs; absent where nobody can tell */
+  sparse: Type.Optional(record({ packs: count, bytes, needless: bytes })),
 });
 
 /** The most ids of damaged points that a result has. */
 export const MAX_DAMAGED = 64;
 
 const checked = record({
-  /** how many percent of the packs it was told to read; the order may have changed since */
+  /** what it was told to do beside the lists; the order may have changed since. Absent: by an agent that knows of no level but `list` */
+  level: Type.Optional(Type.Enum(["list", "checksum"])),
+  /** how many percent of the packs it was told to read, or to compare */
   samplePercent: Type.Number({ minimum: 0, maximum: 100 }),
   points: count,
   packs: count,
   bytesRead: bytes,
+  /** level `checksum`: packs that were compared, and such as could not be: the upload wrote down no checksum, or the store keeps none */
+  sums: Type.Optional(record({ compared: count, unrecorded: count, unkept: count })),
   findings: count,
   /** points that are damaged, and the ids of the first of them */
   damaged: count,

@@ -46,7 +46,7 @@ export const backupRepositoryReasons = {
   KeyAvailable: ["KeyMatches", "NotEncrypted", "NotChecked", "KeyMissing", "KeyUnreadable", "WrongKey"],
   CatalogSynced: ["Synced", "NotSyncedYet", "SyncFailed", "RepositoryReplaced", "FormatNotSupported", "RepositoryDamaged"],
   Pruned: ["Pruned", "NothingMayGo", "PruneFailed", ...unscheduled],
-  Sound: ["NoDamageFound", "DamageFound", "CheckFailed", ...unscheduled],
+  Sound: ["NoDamageFound", "DamageFound", "NothingCompared", "CheckFailed", ...unscheduled],
   Locked: ["Locked", "NotAllLocked", "LockFailed", ...unscheduled],
   Reconciling: reconciling,
   Stalled: unusableRepository,

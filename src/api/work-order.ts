@@ -86,8 +86,12 @@ const inspect = record({ type: Type.Literal("inspect"), point: pointId });
 /** that what restore points need stays locked for so long, counted from now */
 const lock = record({ type: Type.Literal("lock"), seconds: Type.Integer({ minimum: 7 * 86_400, maximum: 2 ** 32 }) });
 const prune = record({ type: Type.Literal("prune") });
-/** that everything is there, by lists; and of the packs so many percent are read besides */
-const check = record({ type: Type.Literal("check"), samplePercent: Type.Number({ minimum: 0, maximum: 100 }) });
+/** that everything is there, by lists; and of the packs so many percent are read besides, or their checksums compared */
+const check = record({
+  type: Type.Literal("check"),
+  level: words("list", "checksum"),
+  samplePercent: Type.Number({ minimum: 0, maximum: 100 }),
+});
 
 /** The schema of `order.json`; docs/operator.md says what its fields are for. */
 const schema = record({

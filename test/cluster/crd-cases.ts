@@ -128,6 +128,21 @@ export const ruleCases: readonly RuleCase[] = [
   { kind: "BackupRepository", at: "spec.maintenance.timeZone", ...zones },
   { kind: "BackupRepository", at: "spec.maintenance.prune.schedule", ...cron },
   { kind: "BackupRepository", at: "spec.maintenance.check.schedule", ...cron },
+  {
+    kind: "BackupRepository",
+    at: "spec.maintenance.check",
+    says: "level Checksum compares",
+    good: [
+      { schedule: "@daily" },
+      { schedule: "@daily", samplePercent: 100 },
+      { schedule: "@daily", level: "List" },
+      { schedule: "@daily", level: "Checksum", samplePercent: 1 },
+    ],
+    bad: [
+      { schedule: "@daily", level: "Checksum" },
+      { schedule: "@daily", level: "Checksum", samplePercent: 0 },
+    ],
+  },
   { kind: "BackupRepository", at: "spec.maintenance.lock.schedule", ...cron },
   { kind: "BackupRepository", at: "spec.maintenance.lock.period", put: "spec.maintenance.lock", ...lockPeriod },
 

@@ -73,10 +73,17 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a repository that has sch
     expect(await says("Pruned", "Pruned"), scene.operator.log.slice(-3000)).toMatchObject({ status: "True" });
     expect(await says("Sound", "NoDamageFound"), scene.operator.log.slice(-3000)).toMatchObject({ status: "True" });
     const { prune, check } = await status();
-    expect(prune).toMatchObject({ packBytes: expect.any(Number), removedPoints: 0, removedBytes: 0, waitingBytes: 0 });
+    expect(prune).toMatchObject({
+      packBytes: expect.any(Number),
+      removedPoints: 0,
+      removedBytes: 0,
+      waitingBytes: 0,
+      sparsePacks: 0,
+      needlessBytes: 0,
+    });
     expect([prune?.lastSuccessTime, Number(prune?.packs) > 0]).toEqual([prune?.lastAttemptTime, true]);
     expect(Date.parse(prune?.nextTime ?? "")).toBeGreaterThan(Date.parse(prune?.lastAttemptTime ?? ""));
-    expect(check).toMatchObject({ packs: prune?.packs, damagedPoints: 0 });
+    expect(check).toMatchObject({ level: "List", packs: prune?.packs, damagedPoints: 0 });
     expect(Number(check?.bytesRead)).toBeGreaterThan(3 * GRANULE);
     await scene.expectEvent("BackupRepository", "main", { reason: "Pruned", namespace: "default" });
     // What is well is not written on each of ten thousand restore points.
@@ -102,8 +109,17 @@ describe.skipIf(skipWithout("cluster", "host", "s3"))("a repository that has sch
     const message = async (): Promise<string> => (await says("Sound", "DamageFound")).message;
     await expect.poll(message, { timeout: MINUTES }).toContain("an earlier check found 1 restore points damaged");
     expect((await status()).check?.damagedPoints).toBe(1);
-    await maintain({ check: { samplePercent: 100 } });
+    // Nor do the checksums of all packs: they are the store's word.
+    await maintain({ check: { level: "Checksum", samplePercent: 100 } });
+    await expect
+      .poll(message, { timeout: MINUTES })
+      .toMatch(/the checksums of [1-9]\d* compared, nothing read; but an earlier check found 1 /);
+    const { check } = await status();
+    expect(check).toMatchObject({ level: "Checksum", comparedPacks: check?.packs, bytesRead: 0, damagedPoints: 1 });
+    expect(await verified()).toContain("DamageFound");
+    await maintain({ check: { level: "List" } });
     await says("Sound", "NoDamageFound");
+    expect((await status()).check).not.toHaveProperty("comparedPacks");
     await expect.poll(verified, { timeout: MINUTES }).not.toContain("DamageFound");
   });
 

@@ -108,13 +108,20 @@ describe("a repository of several hundred points", () => {
 
   test("is checked: by lists alone, by a sample, and to the last byte", async () => {
     const packs = globSync("repo/packs/*/*/*", { cwd: dir });
-    const listed = succeeded(await (await order({ type: "check", samplePercent: 0 })).run());
-    expect(listed.check).toMatchObject({ samplePercent: 0, packs: packs.length, bytesRead: 0, findings: 0, damagedPoints: [] });
-    const whole = succeeded(await (await order({ type: "check", samplePercent: 100 })).run());
+    const listed = succeeded(await (await order({ type: "check", level: "list", samplePercent: 0 })).run());
+    expect(listed.check).toMatchObject({
+      level: "list",
+      samplePercent: 0,
+      packs: packs.length,
+      bytesRead: 0,
+      findings: 0,
+      damagedPoints: [],
+    });
+    const whole = succeeded(await (await order({ type: "check", level: "list", samplePercent: 100 })).run());
     expect(whole.check?.bytesRead).toBeGreaterThan(MACHINES * 500);
     const bytes = readFileSync(join(dir, packs[0] ?? ""));
     rmSync(join(dir, packs[0] ?? ""));
-    const damaged = succeeded(await (await order({ type: "check", samplePercent: 0 })).run());
+    const damaged = succeeded(await (await order({ type: "check", level: "list", samplePercent: 0 })).run());
     writeFileSync(join(dir, packs[0] ?? ""), bytes);
     expect(damaged.check).toMatchObject({ findings: expect.any(Number), damaged: expect.any(Number) });
     // More points may be damaged than a result has room for.

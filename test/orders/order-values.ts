@@ -28,7 +28,7 @@ export const works: readonly Work[] = [
   backupWork,
   { ...backupWork, source: { engine: "image", images: [{ disk: "root", path: "/run/thinstream/volumes/root/disk.img", format: "raw" }] } },
   { type: "catalog", initialize: false },
-  { type: "check", samplePercent: 2.5 },
+  { type: "check", level: "list", samplePercent: 2.5 },
   { type: "forget", points: ["0123456789ab-1", "0123456789ab-20"] },
   { type: "lock", seconds: 30 * 86_400 },
   { type: "prune" },

@@ -20,7 +20,7 @@ export function pruneWork(_work: { readonly type: "prune" }, { board, signal, wi
   };
 }
 
-function resultOf({ packs, removed, waiting, unclear }: PruneReport): PrunedResult {
+function resultOf({ packs, removed, waiting, sparse, unclear }: PruneReport): PrunedResult {
   const until = waiting.map((one) => one.until.getTime());
   return {
     packs: packs.stored,
@@ -31,6 +31,8 @@ function resultOf({ packs, removed, waiting, unclear }: PruneReport): PrunedResu
     waitingBytes: waiting.reduce((sum, { bytes }) => sum + bytes, 0),
     ...(until.length === 0 ? {} : { waitingUntil: rfc3339(new Date(Math.min(...until))) }),
     unclear: unclear.length,
+    // What such points need is not counted, so that packs would pass for sparse that are not.
+    ...(unclear.length > 0 ? {} : { sparse: { packs: sparse.packs, bytes: sparse.bytes, needless: sparse.needless } }),
   };
 }
 
@@ -42,10 +44,19 @@ function messageOf({
   removedBytes,
   waitingBytes,
   waitingUntil,
+  sparse,
   unclear,
 }: PrunedResult): string {
   const removed = `${removedPoints} forgotten restore points and ${removedPacks} packs, ${formatBytes(removedBytes)}, of ${packs}, ${formatBytes(packBytes)}, were removed`;
   if (unclear > 0)
     return `no pack may go: of ${unclear} restore points nobody can tell what they need; bring them back, or delete their RestorePoints`;
-  return waitingUntil === undefined ? removed : `${removed}; ${formatBytes(waitingBytes)} more may go from ${waitingUntil} on`;
+  return [
+    removed,
+    ...(waitingUntil === undefined ? [] : [`${formatBytes(waitingBytes)} more may go from ${waitingUntil} on`]),
+    ...(sparse === undefined || sparse.packs === 0 ? [] : [sparseText(sparse)]),
+  ].join("; ");
+}
+
+function sparseText({ packs, bytes, needless }: NonNullable<PrunedResult["sparse"]>): string {
+  return `${packs} packs, ${formatBytes(bytes)}, are needed for less than 30 %, and hold ${formatBytes(needless)} that nobody needs`;
 }

@@ -121,15 +121,31 @@ const spec = object(
         }),
       ),
       check: optional(
-        object("Looks whether all that restore points need is there. Default: not.", {
-          schedule: schedule("When", ""),
-          samplePercent: integer(
-            "How many percent of the packs are read and proved besides the lists, drawn anew each time; 100: all. Default: 0.",
-            0,
-            100,
-            { default: 0 },
-          ),
-        }),
+        object(
+          "Looks whether all that restore points need is there, by lists, and at some of the packs besides. Default: not.",
+          {
+            schedule: schedule("When", ""),
+            level: oneOf(
+              "What is done with packs that are drawn. List: they are read and proved. Checksum: nothing is read, and the store is asked for the checksum that it keeps of them, which must be that of the upload; bytes that rot behind the store's back do not show. Default: List.",
+              ["List", "Checksum"],
+              { default: "List" },
+            ),
+            samplePercent: integer(
+              "How many percent of the packs are drawn, anew each time: with level List read, 100 being all; with level Checksum compared, of which 10 a day come round in weeks. Default: 0.",
+              0,
+              100,
+              { default: 0 },
+            ),
+          },
+          {
+            rules: [
+              {
+                rule: "self.level != 'Checksum' || self.samplePercent > 0",
+                message: "level Checksum compares samplePercent of the packs: set it too, such as to 10",
+              },
+            ],
+          },
+        ),
       ),
       lock: optional(
         object("Extends the Object Lock of what restore points need, before it ends. Default: a lock ends when that of its upload does.", {
@@ -174,13 +190,22 @@ const status = object("What is known of the repository.", {
       removedBytes: optional(byteCount("Bytes of packs that it removed.")),
       waitingBytes: optional(byteCount("Bytes of packs that nothing needs, and that go when they were found so twice, 30 hours apart.")),
       waitingUntil: optional(time("When a prune may take the first of those.")),
+      sparsePacks: optional(byteCount("Packs of which restore points need less than 30 percent.")),
+      sparseBytes: optional(byteCount("Their bytes.")),
+      needlessBytes: optional(
+        byteCount(
+          "Of these bytes those that nobody needs. Backups store the rest again, and a pack goes with the restore points that need it.",
+        ),
+      ),
     }),
   ),
   check: optional(
     object("The last check, and the next.", {
       ...upkeepTimes,
+      level: optional(oneOf("What it did with packs that were drawn, as spec.maintenance.check.level said then.", ["List", "Checksum"])),
       packs: optional(byteCount("Packs that were looked for.")),
       bytesRead: optional(byteCount("Bytes that were read and proved.")),
+      comparedPacks: optional(byteCount("Level Checksum: packs whose checksum in the store was compared with that of the upload.")),
       damagedPoints: optional(byteCount("Restore points that lack something.")),
     }),
   ),

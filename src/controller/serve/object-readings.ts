@@ -54,6 +54,11 @@ export const objectReadings: readonly Reading[] = [
     ({ status }) => status?.prune?.waitingBytes,
   ),
   repository(
+    "sparse_needless_bytes",
+    "Bytes that no restore point needs, in packs of which others need less than 30 percent, when a repository was last pruned.",
+    ({ status }) => status?.prune?.needlessBytes,
+  ),
+  repository(
     "last_prune_timestamp_seconds",
     "When a repository with a schedule for it was last pruned, or made where it never was.",
     ({ metadata, spec, status }) => (spec.maintenance.prune === undefined ? undefined : secondsOf(status?.prune?.lastSuccessTime ?? metadata.creationTimestamp)), // prettier-ignore

@@ -1,4 +1,4 @@
-import { type BackupRepository, durationMs, type SucceededResult, type Work } from "../../api/index.ts";
+import { type BackupRepository, type CheckedResult, durationMs, type SucceededResult, type Work } from "../../api/index.ts";
 import type { Say } from "../said.ts";
 
 type Maintenance = BackupRepository["spec"]["maintenance"];
@@ -7,7 +7,7 @@ type Status = NonNullable<BackupRepository["status"]>;
 /** What a task came to. */
 export interface Told {
   readonly say: Pick<Say, "status" | "reason" | "message">;
-  /** what its part of the status shows beside times */
+  /** what its part of the status shows beside times; undefined takes away what an earlier one said */
   readonly facts: object;
   /** ids of restore points that lack something; null where it was not looked for */
   readonly damaged: readonly string[] | null;
@@ -32,6 +32,7 @@ export interface Task {
 }
 
 const HOUR_MS = 60 * 60_000;
+const LEVELS = { List: "list", Checksum: "checksum" } as const;
 
 const prune: Task = {
   work: "prune",
@@ -43,7 +44,9 @@ const prune: Task = {
   known: ({ prune: known }) => known,
   told: ({ message, prune: found }) => {
     if (found === undefined) return null;
-    const { removedPacks: _, unclear, ...facts } = found;
+    const { removedPacks: _, unclear, sparse, ...rest } = found;
+    const { packs: sparsePacks, bytes: sparseBytes, needless: needlessBytes } = sparse ?? {};
+    const facts = { waitingUntil: undefined, ...rest, sparsePacks, sparseBytes, needlessBytes };
     const say = unclear > 0 ? ({ status: "False", reason: "NothingMayGo" } as const) : ({ status: "True", reason: "Pruned" } as const);
     return { say: { ...say, message }, facts, damaged: null, isWhole: false };
   },
@@ -56,18 +59,30 @@ const check: Task = {
   unscheduled: "nobody looks whether all is there that restore points need: set spec.maintenance.check.schedule",
   limitMs: 24 * HOUR_MS,
   scheduled: ({ check: settings }) =>
-    settings === undefined ? null : { schedule: settings.schedule, work: { type: "check", samplePercent: settings.samplePercent } },
+    settings === undefined
+      ? null
+      : {
+          schedule: settings.schedule,
+          work: { type: "check", level: LEVELS[settings.level], samplePercent: settings.samplePercent },
+        },
   known: ({ check: known }) => known,
   told: ({ message, check: found }) => {
     if (found === undefined) return null;
-    const { samplePercent, findings, packs, bytesRead, damaged, damagedPoints } = found;
-    const say =
-      findings > 0 ? ({ status: "False", reason: "DamageFound" } as const) : ({ status: "True", reason: "NoDamageFound" } as const);
-    // Of points that had no room in the message nobody can say that they are well.
-    const isWhole = samplePercent === 100 && damaged === damagedPoints.length;
-    return { say: { ...say, message }, facts: { packs, bytesRead, damagedPoints: damaged }, damaged: damagedPoints, isWhole };
+    const { level, samplePercent, packs, bytesRead, sums, damaged, damagedPoints } = found;
+    // A checksum is the store's word. And of points that had no room in the message nobody can say that they are well.
+    const isWhole = level !== "checksum" && samplePercent === 100 && damaged === damagedPoints.length;
+    const comparedPacks = sums?.compared;
+    const facts = { level: level === "checksum" ? "Checksum" : "List", packs, bytesRead, comparedPacks, damagedPoints: damaged };
+    return { say: { ...soundness(found), message }, facts, damaged: damagedPoints, isWhole };
   },
 };
+
+function soundness({ findings, packs, sums }: CheckedResult): Pick<Say, "status" | "reason"> {
+  if (findings > 0) return { status: "False", reason: "DamageFound" };
+  // Nothing of what it was there for could be looked at.
+  if (sums?.compared === 0 && packs > 0) return { status: "Unknown", reason: "NothingCompared" };
+  return { status: "True", reason: "NoDamageFound" };
+}
 
 const lock: Task = {
   work: "lock",
@@ -82,7 +97,7 @@ const lock: Task = {
     if (found === undefined) return null;
     const say =
       found.exposed > 0 ? ({ status: "False", reason: "NotAllLocked" } as const) : ({ status: "True", reason: "Locked" } as const);
-    return { say: { ...say, message }, facts: { ...found }, damaged: null, isWhole: false };
+    return { say: { ...say, message }, facts: { soonest: undefined, ...found }, damaged: null, isWhole: false };
   },
 };
 

@@ -167,7 +167,7 @@ class TaskKeeper {
 /** A check that did not read everything says nothing of the damage that an earlier one found. @param marked restore points that are known to be damaged */
 function withEarlier({ say, facts, damaged }: Told, marked: number): Pick<Told, "say" | "facts"> {
   if (damaged === null || say.status === "False" || marked === 0) return { say, facts };
-  const message = `${say.message}; but an earlier check found ${marked} restore points damaged that are still there: delete their RestorePoints, or have samplePercent at 100 once to look at all again`;
+  const message = `${say.message}; but an earlier check found ${marked} restore points damaged that are still there: delete their RestorePoints, or have level at List and samplePercent at 100 once to look at all again`;
   return { say: { status: "False", reason: "DamageFound", message }, facts: { ...facts, damagedPoints: marked } };
 }
 

@@ -31,7 +31,7 @@ const cluster: Cluster = {
       conditions: [condition("Ready", "True", "Available"), condition("CatalogSynced", "True", "Synced")],
       usage: { points: 5, machines: 4, storedBytes: 123_456_789_012, stored: "115 GiB" },
       lastSyncTime: "2026-11-21T11:55:00Z",
-      prune: { lastSuccessTime: "2026-11-21T04:30:00Z", packBytes: 234_567_890_123, waitingBytes: 1_000_000 },
+      prune: { lastSuccessTime: "2026-11-21T04:30:00Z", packBytes: 234_567_890_123, waitingBytes: 1_000_000, needlessBytes: 2_000_000 },
       check: { damagedPoints: 2 },
     } as never),
     repository("far", { conditions: [condition("Ready", "False", "EndpointUnreachable")] } as never),

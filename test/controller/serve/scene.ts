@@ -85,7 +85,7 @@ export function repository(name: string, status: BackupRepository["status"]): Ba
     spec: {
       maintenance: {
         timeZone: "UTC",
-        ...(name === "main" ? { prune: { schedule: "@daily" }, check: { schedule: "@weekly", samplePercent: 0 } } : {}),
+        ...(name === "main" ? { prune: { schedule: "@daily" }, check: { schedule: "@weekly", level: "List", samplePercent: 0 } } : {}),
       },
     },
     status,
