@@ -83,8 +83,12 @@ const restore = record({
 const catalog = record({ type: Type.Literal("catalog"), initialize: Type.Boolean() });
 const forget = record({ type: Type.Literal("forget"), points: Type.Array(pointId, { minItems: 1, maxItems: 10_000 }) });
 const inspect = record({ type: Type.Literal("inspect"), point: pointId });
-/** that what restore points need stays locked for so long, counted from now */
-const lock = record({ type: Type.Literal("lock"), seconds: Type.Integer({ minimum: 7 * 86_400, maximum: 2 ** 32 }) });
+/** that what restore points need stays locked for so long, counted from now, with so many requests for single objects at most */
+const lock = record({
+  type: Type.Literal("lock"),
+  seconds: Type.Integer({ minimum: 7 * 86_400, maximum: 2 ** 32 }),
+  requests: Type.Integer({ minimum: 1, maximum: 2 ** 31 }),
+});
 const prune = record({ type: Type.Literal("prune") });
 /** that everything is there, by lists; and of the packs so many percent are read besides, or their checksums compared */
 const check = record({

@@ -30,7 +30,7 @@ export const works: readonly Work[] = [
   { type: "catalog", initialize: false },
   { type: "check", level: "list", samplePercent: 2.5 },
   { type: "forget", points: ["0123456789ab-1", "0123456789ab-20"] },
-  { type: "lock", seconds: 30 * 86_400 },
+  { type: "lock", seconds: 30 * 86_400, requests: 100_000 },
   { type: "prune" },
   { type: "inspect", point: "0123456789ab-1" },
   { type: "restore", point: "0123456789ab-1", disks: [{ disk: "root", path: "/dev/root", mode: "Block" }] },

@@ -2,18 +2,16 @@ import { type LockedResult, type LockWork, rfc3339 } from "../../api/index.ts";
 import { lockDomains, type LockReport } from "../../repository/index.ts";
 import type { OrderedWork, OrderJob } from "./job.ts";
 
-/** Requests for single objects at most, so that nobody is surprised by what it costs: what is left comes next time, soonest end first. */
-const MOST_REQUESTS = 100_000;
 const MAX_WARNINGS = 8;
 
 /** Extends the locks of what restore points need. What it finds exposed it says, and is no failure of its own. */
-export function lockWork({ seconds }: LockWork, { board, signal, withDomains }: OrderJob): OrderedWork {
+export function lockWork({ seconds, requests }: LockWork, { board, signal, withDomains }: OrderJob): OrderedWork {
   return {
     routes: {},
     carryOut: async () =>
       await withDomains(async (domains) => {
         board.enter("Working");
-        const report = await lockDomains(domains, { periodMs: seconds * 1000, budget: MOST_REQUESTS, signal });
+        const report = await lockDomains(domains, { periodMs: seconds * 1000, budget: requests, signal });
         const told = resultOf(report);
         return { version: 1, outcome: "Succeeded", message: messageOf(told), warnings: warningsOf(report), lock: told };
       }),

@@ -155,6 +155,12 @@ const spec = object(
             ["168h", "87600h"],
             { default: "720h" },
           ),
+          requests: integer(
+            "Requests for single objects at most in a run, so that nobody is surprised by what they cost; what is left comes in the next, soonest end first. With a period of 720h each object takes one in 15 to 20 days: 100000 a day do for 1.7 million packs, 50 TiB. Default: 100000.",
+            1000,
+            1_000_000_000,
+            { default: 100_000 },
+          ),
         }),
       ),
     }),

@@ -91,7 +91,9 @@ const lock: Task = {
   unscheduled: null,
   limitMs: 6 * HOUR_MS,
   scheduled: ({ lock: settings }) =>
-    settings === undefined ? null : { schedule: settings.schedule, work: { type: "lock", seconds: durationMs(settings.period) / 1000 } },
+    settings === undefined
+      ? null
+      : { schedule: settings.schedule, work: { type: "lock", seconds: durationMs(settings.period) / 1000, requests: settings.requests } },
   known: ({ lock: known }) => known,
   told: ({ message, lock: found }) => {
     if (found === undefined) return null;
