@@ -12,7 +12,7 @@ import {
   similarImages,
 } from "../repository/index.ts";
 import { CopyError } from "./errors.ts";
-import { identityOf, type SharedPoint } from "./plan-copy.ts";
+import { originOf, type SharedPoint } from "./plan-copy.ts";
 import type { CopyWork } from "./work.ts";
 
 export interface Standing {
@@ -51,9 +51,8 @@ async function writePoint(source: PointRecord, { session, ...place }: Omit<DiskW
     await onStep?.("disks-written");
     await session.flush();
     await onStep?.("packs-stored");
-    const [repository = "", point = ""] = identityOf(source, from).split("/");
     const { level, consistency, warnings, tool, time } = source;
-    const copied = { time, origin: { repository, point } };
+    const copied = { time, origin: originOf(source, from) };
     return await session.commit({ level, consistency, warnings, tool, copied });
   } finally {
     await session.close();

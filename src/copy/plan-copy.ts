@@ -1,5 +1,5 @@
 import { mapConcurrently } from "../lib/concurrency.ts";
-import { isLoss, type PointRecord, pointDamaged, type Repository, RepositoryError } from "../repository/index.ts";
+import { isLoss, type PointOrigin, type PointRecord, pointDamaged, type Repository, RepositoryError } from "../repository/index.ts";
 import { CopyError } from "./errors.ts";
 
 const PARALLEL_READS = 32;
@@ -38,8 +38,14 @@ export interface CopyPlan {
 }
 
 /** Where a point was taken, whatever it was copied through. */
-export function identityOf(point: PointRecord, { config }: Repository): string {
-  return point.origin === undefined ? `${config.id.toString("hex")}/${point.id}` : `${point.origin.repository}/${point.origin.point}`;
+export function originOf({ id, origin }: PointRecord, { config }: Repository): PointOrigin {
+  return origin ?? { repository: config.id.toString("hex"), point: id };
+}
+
+/** Tells points apart, with their time: a repository that was set back to an older copy of its objects gives the ids of later points once more. */
+function identityOf(point: PointRecord, of: Repository): string {
+  const { repository, point: id } = originOf(point, of);
+  return `${repository}/${id} ${point.time}`;
 }
 
 /** Looks through both catalogs. Rejects where a point or machine that was named is not there. */

@@ -182,6 +182,28 @@ describe("a copy of points", () => {
     await expectSame(history, to);
   });
 
+  test("takes no point for another that had its id before the source was set back to an older copy", async () => {
+    const memory = new MemoryObjectStore();
+    const history = new History(await encrypted(memory));
+    // Not told by the last granule that nobody wrote.
+    history.disk.write(23 * MiB, randomBytes(65_536));
+    await history.go();
+    const before = new Map<string, Uint8Array>();
+    for await (const { key } of memory.list("")) before.set(key, await memory.get(key));
+    const old = Buffer.from(history.disk.bytes);
+    await history.go();
+    const to = await encrypted();
+    await copyAll(history.repository, to);
+    for await (const { key } of memory.list("")) if (!before.has(key)) await memory.delete(key);
+    for (const [key, bytes] of before) await memory.put(key, bytes);
+    history.disk.write(0, old);
+    history.disk.write(4 * MiB, randomBytes(65_536));
+    await history.go(2);
+    const { copied, passedOver } = await copyAll(history.repository, to);
+    expect([copied.length, passedOver.map(({ why }) => why)]).toEqual([2, ["there"]]);
+    await expectSame(history, to);
+  });
+
   test("finds in the target what other machines have", async () => {
     const history = new History(await encrypted());
     await history.go();
