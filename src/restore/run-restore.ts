@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
 import { mkdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 import { errorText } from "../lib/errors.ts";
 import { type DamagedRange, ImageReader, isLoss, type PointDisk, type PointRecord, type Repository } from "../repository/index.ts";
@@ -52,6 +52,7 @@ export interface RestoredDisk {
 export async function runRestore(request: RestoreRequest): Promise<RestoredDisk[]> {
   const { repository, output } = request;
   const disks = chooseDisks(request);
+  await requireApart(request.targets);
   if (output !== null) await guarded(output, async () => await mkdir(output, { recursive: true }));
   const reader = new ImageReader(repository);
   const targets: RestoreTarget[] = [];
@@ -144,6 +145,17 @@ function chooseDisks({ point, disks, targets, output }: RestoreRequest): PointDi
   return chosen;
 }
 
+/** Two disks in one place would both be written, one over the other. */
+async function requireApart(targets: RestoreRequest["targets"]): Promise<void> {
+  const taken = new Map<string, string>();
+  for (const [disk, path] of targets) {
+    const { dev, ino } = await guarded(path, async () => await stat(path));
+    const other = taken.get(`${dev}/${ino}`);
+    if (other !== undefined) throw new RestoreError("invalid", `${path} is the target of the disk ${other} too`);
+    taken.set(`${dev}/${ino}`, disk);
+  }
+}
+
 async function openTarget(disk: PointDisk, request: RestoreRequest): Promise<RestoreTarget> {
   const given = request.targets.get(disk.name);
   if (given !== undefined) {
@@ -152,6 +164,12 @@ async function openTarget(disk: PointDisk, request: RestoreRequest): Promise<Res
     if (found.isFile()) return await existingRawFile(given, disk.size, request.noFollow === true ? constants.O_NOFOLLOW : 0);
     throw new RestoreError("invalid", `${given} is neither a file nor a block device`);
   }
-  const path = join(request.output ?? "", `${disk.name}.${request.format}`);
+  const name = `${disk.name}.${request.format}`;
+  // Who may write to the repository says what disks are called, and is not to choose the directory.
+  if (basename(name) !== name)
+    throw new RestoreError("invalid", `The disk ${disk.name} has a name that no file can have`, {
+      hint: "Restore it with --target DISK=PATH",
+    });
+  const path = join(request.output ?? "", name);
   return request.format === "raw" ? await newRawFile(path, disk.size) : await newQcow2File(path, disk, request.signal);
 }

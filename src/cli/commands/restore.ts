@@ -1,7 +1,7 @@
 import { rfc3339 } from "../../api/index.ts";
 import { formatBytes } from "../../lib/bytes.ts";
 import type { DomainPoint, PointRecord } from "../../repository/index.ts";
-import { type Domains, RepositoryError } from "../../repository/index.ts";
+import { type Domains, RepositoryError, type UnreadablePoint } from "../../repository/index.ts";
 import {
   type DefinedDomain,
   defineRestored,
@@ -83,14 +83,16 @@ function outcome(point: PointRecord, disks: readonly RestoredDisk[], domain: Def
 }
 
 async function findPoint(domains: Domains, flags: RestoreFlags, signal: AbortSignal): Promise<DomainPoint> {
-  if (flags.point !== "latest") {
-    const domain = await domains.holding(flags.point, signal);
-    const point = await domain.catalog.point(flags.point, signal);
-    if (flags.vm !== undefined && flags.vm !== point.vm.name)
-      throw new UsageError(`The restore point ${point.id} is of ${point.vm.name}, not of ${flags.vm}`);
-    return { point, domain };
-  }
-  const { points } = await domains.list({ signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) });
+  if (flags.point === "latest") return await latestPoint(domains, flags, signal);
+  const domain = await domains.holding(flags.point, signal);
+  const point = await domain.catalog.point(flags.point, signal);
+  if (flags.vm !== undefined && flags.vm !== point.vm.name)
+    throw new UsageError(`The restore point ${point.id} is of ${point.vm.name}, not of ${flags.vm}`);
+  return { point, domain };
+}
+
+async function latestPoint(domains: Domains, flags: RestoreFlags, signal: AbortSignal): Promise<DomainPoint> {
+  const { points, unreadable } = await domains.list({ signal, ...(flags.vm === undefined ? {} : { vm: flags.vm }) });
   const vms = [...new Set(points.map(({ point }) => point.vm.name))];
   if (vms.length > 1)
     throw new UsageError(`The repository has points of ${vms.length} machines`, {
@@ -102,12 +104,33 @@ async function findPoint(domains: Domains, flags: RestoreFlags, signal: AbortSig
       hint: `Say which with --key-domain: ${names.slice(0, 10).join(", ")}`,
     });
   const latest = points.at(-1);
+  requireLatest(latest?.point ?? null, unreadable);
   if (latest === undefined)
     throw new RepositoryError(
       "point-unknown",
       `There is no restore point${flags.vm === undefined ? "" : ` of ${flags.vm}`} in the repository`,
     );
   return latest;
+}
+
+/** Who asks for the latest is not given an older one because the latest is damaged. */
+function requireLatest(latest: PointRecord | null, unreadable: readonly UnreadablePoint[]): void {
+  const lost = unreadable.findLast(({ id }) => {
+    const [, vmId, seq] = /^([0-9a-f]{12})-(\d+)$/.exec(id) ?? [];
+    return vmId !== undefined && (latest?.id.startsWith(`${vmId}-`) !== true || Number(seq) > latest.seq);
+  });
+  if (lost === undefined) return;
+  throw new RepositoryError(
+    "point-damaged",
+    `The latest may be the restore point ${lost.id}, which cannot be read: ${lost.error.message}`,
+    {
+      cause: lost.error,
+      hint:
+        latest === null
+          ? "`thinstream check` lists all damage and the points it touches"
+          : `The latest that can be read is ${latest.id} of ${rfc3339(latest.time)}: to restore that, say --point ${latest.id}`,
+    },
+  );
 }
 
 function parseTargets(given: readonly string[]): Map<string, string> {
