@@ -3,6 +3,7 @@ import type { DeleteMarkerEntry, ListObjectVersionsCommandInput, ObjectVersion }
 import { notFound } from "../keys.ts";
 import type { ObjectStat } from "../objectstore.ts";
 import type { S3Session } from "./client.ts";
+import { goesOn } from "./pages.ts";
 
 /** Versions whose keys are kept in mind. */
 const REMEMBERED = 100_000;
@@ -68,8 +69,8 @@ export class Past {
     const answer = await client.send(new sdk.ListObjectVersionsCommand(input), { abortSignal });
     const entries = [...(answer.Versions ?? []), ...(answer.DeleteMarkers ?? [])].toSorted(byKeyAndAge);
     const found = this.#asOf(entries, from?.settled ?? "");
-    const next =
-      answer.IsTruncated === true ? { key: answer.NextKeyMarker, versionId: answer.NextVersionIdMarker, settled: found.settled } : null;
+    const { IsTruncated, NextKeyMarker: key, NextVersionIdMarker: versionId } = answer;
+    const next = goesOn(IsTruncated, key) ? { key, versionId, settled: found.settled } : null;
     return { objects: found.objects, next };
   }
 

@@ -6,6 +6,7 @@ import type { DefaultLock, Lock, LockMode, ObjectLocks, ObjectVersion, VersionPa
 import type { CallOptions } from "../objectstore.ts";
 import type { S3Session } from "./client.ts";
 import { S3Failure } from "./errors.ts";
+import { goesOn } from "./pages.ts";
 
 type Call = S3Session & { readonly abortSignal: AbortSignal };
 
@@ -45,12 +46,10 @@ export class S3Locks implements ObjectLocks {
         ...(answer.DeleteMarkers ?? []).map((entry) => this.#entry(entry, null)),
       ];
       const { NextKeyMarker: key = "", NextVersionIdMarker: version = "" } = answer;
-      if (answer.IsTruncated === true && key === "")
-        throw new StoreError("failed", "the store does not say where its list of versions goes on");
       return {
         // A stable sort: the store's own order of a key's versions is finer than their dates.
         versions: entries.filter((entry) => isKey(entry.key)).toSorted((a, b) => (a.key === b.key ? 0 : a.key < b.key ? -1 : 1)),
-        next: answer.IsTruncated === true ? JSON.stringify([key, version]) : null,
+        next: goesOn(answer.IsTruncated, key) ? JSON.stringify([key, version]) : null,
       };
     });
   }

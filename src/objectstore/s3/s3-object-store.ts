@@ -10,6 +10,7 @@ import { readRange, readWhole } from "./body.ts";
 import { openSession, type S3Options, type S3Session } from "./client.ts";
 import { crc32Header, parseCrc32, sha256Header } from "./digest.ts";
 import { s3Error } from "./errors.ts";
+import { goesOn } from "./pages.ts";
 import { type Marker, Past, type PastPage } from "./past.ts";
 import { type Run, S3Locks } from "./s3-locks.ts";
 
@@ -206,7 +207,9 @@ export class S3ObjectStore implements ObjectStore {
       { step: "build", name: "contentHash" },
     );
     const answer = await client.send(command, { abortSignal });
-    this.#verifiesChecksums = answer.ChecksumCRC32 === ChecksumCRC32;
+    if (answer.ChecksumCRC32 !== undefined && answer.ChecksumCRC32 !== ChecksumCRC32)
+      throw new StoreError("checksum-mismatch", `the store says that it keeps something else of ${input.Key ?? ""} than it was sent`);
+    this.#verifiesChecksums = answer.ChecksumCRC32 !== undefined;
   }
 
   /** A store may answer "conflict" to all but one of several creations in flight, or to all of them: the object itself tells which. */
@@ -238,7 +241,9 @@ export class S3ObjectStore implements ObjectStore {
         modified: object.LastModified ?? new Date(0),
       }));
       // Others may keep things in the bucket too, such as the "directories" of some browsers.
-      return { objects: objects.filter(({ key }) => isKey(key)), more: page.IsTruncated === true ? page.NextContinuationToken : undefined };
+      const next = goesOn(page.IsTruncated, page.NextContinuationToken) ? page.NextContinuationToken : undefined;
+      if (next !== undefined && next === more) throw new StoreError("failed", `the list of ${this.url} does not come to an end`);
+      return { objects: objects.filter(({ key }) => isKey(key)), more: next };
     });
   }
 

@@ -15,6 +15,13 @@ const error =
     response.end(code === "" ? "" : `<?xml version="1.0"?><Error><Code>${code}</Code><Message>${message}</Message></Error>`);
   };
 
+/** The keys a store lists. */
+async function all(store: S3ObjectStore): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of store.list("")) keys.push(key);
+  return keys;
+}
+
 /** What real servers do rarely or never on demand, said by a server that says anything. */
 describe("S3 store and the answers of servers", () => {
   let server: Server;
@@ -178,9 +185,37 @@ describe("S3 store and the answers of servers", () => {
 
   it("refuses a listing out of order", async () => {
     const contents = ["b", "a"].map((key) => `<Contents><Key>p/${key}</Key><Size>1</Size></Contents>`).join("");
-    answer = (_request, response) => void response.writeHead(200).end(`<ListBucketResult>${contents}</ListBucketResult>`);
+    answer = (_request, response) =>
+      void response.writeHead(200).end(`<ListBucketResult><IsTruncated>false</IsTruncated>${contents}</ListBucketResult>`);
     const listing = store.list("")[Symbol.asyncIterator]();
     expect((await listing.next()).value).toMatchObject({ key: "b", size: 1 });
     await expectCode(listing.next(), "failed");
+  });
+
+  const page = (body: string): string =>
+    `<?xml version="1.0"?><ListBucketResult><Contents><Key>p/a</Key><Size>1</Size></Contents>${body}</ListBucketResult>`;
+
+  it.each<[string, string, StoreErrorCode?]>([
+    ["nothing", ""],
+    ["a proxy's page", "<html><body><h1>It works!</h1></body></html>"],
+    ["an error under 200", "<Error><Code>InternalError</Code><Message>later</Message></Error>", "unavailable"],
+    ["a list without its end", page("")],
+    ["a list that goes on nowhere", page("<IsTruncated>true</IsTruncated>")],
+    ["a list that goes round", page("<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>")],
+  ])("takes %s for no list of objects, present or past", async (_what, body, code = "failed") => {
+    answer = (_request, response) => void response.writeHead(200, { "content-type": "application/xml" }).end(body);
+    const past = new S3ObjectStore(parseStoreUrl(`s3://bucket/p?endpoint=${endpoint}&at=2030-01-01T00:00:00Z`) as S3Location);
+    const versions = store.locks;
+    for (const one of [store, past]) await expectCode(all(one), code);
+    await expectCode(past.get("a"), code);
+    if (versions === undefined) throw new Error("S3 has locks");
+    await expectCode(versions.versions("", null), code);
+    await past.close();
+  });
+
+  it("does not trust a store that says it keeps something else than it was sent", async () => {
+    answer = (_request, response) => void response.writeHead(200, { "x-amz-checksum-crc32": "AAAAAA==" }).end();
+    await expectCode(store.put("a", Buffer.from("123456789")), "checksum-mismatch");
+    await expectCode(store.putIfAbsent("a", Buffer.from("123456789")), "checksum-mismatch");
   });
 });
