@@ -2,10 +2,11 @@ import { StoreError } from "../../objectstore/index.ts";
 import { BATCH, Outcome } from "../crunch/slot.ts";
 import { SlotPool } from "../crunch/slot-pool.ts";
 import { ThreadPool } from "../crunch/thread-pool.ts";
-import { CAPTURE_PIECE, Codec, FrameKind, MAX_PACK_LENGTH } from "../format/constants.ts";
+import { Codec, FrameKind, MAX_PACK_LENGTH } from "../format/constants.ts";
 import { FormatError } from "../format/errors.ts";
 import { FrameSealer } from "../format/frame.ts";
 import { PACK_HEADER, packHeader, runOfPack, type TableEntry } from "../format/pack.ts";
+import type { Reference } from "../format/reference.ts";
 import { packAt } from "../layout.ts";
 import { readPackTable } from "../read/pack-reader.ts";
 import type { Repository } from "../repository.ts";
@@ -29,11 +30,15 @@ export interface PackProgress {
   readonly bytesRead: number;
 }
 
-/** Reads these packs whole, one after the other. */
+/** Reads these packs whole, one after the other. @param options `needs`: of packs, where that is known, something that is needed of them */
 export async function checkPacks(
   repository: Repository,
   packs: readonly string[],
-  options: { readonly signal: AbortSignal; readonly onProgress?: (progress: PackProgress) => void },
+  options: {
+    readonly signal: AbortSignal;
+    readonly onProgress?: (progress: PackProgress) => void;
+    readonly needs?: ReadonlyMap<string, Reference>;
+  },
 ): Promise<{ damages: PackDamage[]; bytesRead: number }> {
   const checker = new PackChecker(repository);
   const damages: PackDamage[] = [];
@@ -41,8 +46,10 @@ export async function checkPacks(
   try {
     for (const [i, pack] of packs.entries()) {
       options.signal.throwIfAborted();
-      const { damage, bytes } = await checker.check(pack, options.signal);
+      const { damage, bytes, table } = await checker.check(pack, options.signal);
+      const need = options.needs?.get(pack);
       if (damage !== null) damages.push(damage);
+      else if (need !== undefined && !lists(table, need)) damages.push(displaced(repository.domain, pack));
       bytesRead += bytes;
       options.onProgress?.({ packs: i + 1, ofPacks: packs.length, bytesRead });
     }
@@ -146,18 +153,28 @@ export class PackChecker {
     }
   }
 
-  /** Nodes have codec 0, so their length is known; a capture's piece is as long as its decompression says, at most 1 MiB. */
-  #opens(pack: string, entry: TableEntry, stored: Buffer): boolean {
-    if (entry.kind === FrameKind.capture) return true;
+  /** Nodes have codec 0, so their length is known; a piece of a capture tells its own. */
+  #opens(pack: string, { kind, codec, hash }: TableEntry, stored: Buffer): boolean {
+    const runId = runOfPack(pack);
     try {
-      const textLength = Math.min(stored.length - this.#sealer.overhead, CAPTURE_PIECE);
-      this.#sealer.open(entry.kind, stored, { runId: runOfPack(pack), codec: Codec.none, hash: entry.hash, textLength });
+      if (kind === FrameKind.capture) this.#sealer.openCapture(stored, { runId, codec, hash });
+      else
+        this.#sealer.open(kind, stored, { runId, codec: Codec.none, hash, textLength: Math.max(0, stored.length - this.#sealer.overhead) });
       return true;
     } catch (thrown) {
       if (thrown instanceof FormatError) return false;
       throw thrown;
     }
   }
+}
+
+/** Whether a pack is the one that was meant: all of one run are sealed under one key, so that another of them opens in its place. */
+function lists(table: readonly TableEntry[], { offset, length, codec, hash }: Reference): boolean {
+  return table.some((entry) => entry.offset === offset && entry.length === length && entry.codec === codec && hash.equals(entry.hash));
+}
+
+function displaced(domain: string, pack: string): PackDamage {
+  return { pack, key: packAt(domain, pack), offsets: null, reason: "another pack of the same run lies in its place" };
 }
 
 function wholePackReason(thrown: unknown): string | null {

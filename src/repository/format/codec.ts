@@ -59,6 +59,21 @@ export function unpack(packed: Uint8Array, codec: number, textLength: number, in
   return text;
 }
 
+/** Bytes of the text that `packed` says it holds, of at most `most`; nothing is proved by it. Rejects `damaged`. */
+export function textLengthOf(packed: Uint8Array, codec: number, most: number): number {
+  const length = codec === Codec.none ? packed.length : codec === Codec.lz4 ? lz4Length(packed) : zstdLength(packed, most);
+  if (length < 0 || length > most) throw damaged("A frame says that it holds more than there can be");
+  return length;
+}
+
+function zstdLength(packed: Uint8Array, most: number): number {
+  try {
+    return zstdDecompressSync(packed, { maxOutputLength: most }).length;
+  } catch (cause) {
+    throw damaged("A frame does not decompress", cause);
+  }
+}
+
 function decompress(packed: Uint8Array, codec: number, into: Uint8Array): Uint8Array {
   try {
     if (codec === Codec.zstd) return zstdDecompressSync(packed, { maxOutputLength: Math.max(1, into.length) });

@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from "node:crypto";
 
-import { Codec, FrameKind, HASH_LENGTH, TAG_LENGTH } from "./constants.ts";
-import { Packer, unpack } from "./codec.ts";
+import { CAPTURE_PIECE, Codec, FrameKind, HASH_LENGTH, TAG_LENGTH } from "./constants.ts";
+import { Packer, textLengthOf, unpack } from "./codec.ts";
 import { damaged } from "./errors.ts";
 import { keyedHash } from "./hash.ts";
 import { type DomainKeys, packKey } from "./keys.ts";
@@ -69,6 +69,18 @@ export class FrameSealer {
     const text = unpack(packed, frame.codec, frame.textLength, frame.into);
     if (!this.hash(kind, text).equals(frame.hash)) throw damaged("A frame's content does not have the hash it was stored under");
     return text;
+  }
+
+  /** The same of a piece of a capture for whom no reference says how long its text is: it says so itself, and the seal proves it (FORMAT.md §6). */
+  openCapture(stored: Uint8Array, frame: Omit<OpenOptions, "textLength" | "into">): Uint8Array {
+    const packed = this.#keys.encrypted ? this.#unproved(stored, frame) : stored;
+    return this.open(FrameKind.capture, stored, { ...frame, textLength: textLengthOf(packed, frame.codec, CAPTURE_PIECE) });
+  }
+
+  /** GCM is counter mode with a tag; the first counter is the tag's. */
+  #unproved(stored: Uint8Array, { runId, hash, codec }: Omit<OpenOptions, "textLength" | "into">): Uint8Array {
+    const counter = Buffer.concat([frameNonce(hash, codec), Buffer.from([0, 0, 0, 2])]);
+    return createDecipheriv("aes-256-ctr", this.#packKey(runId), counter).update(stored.subarray(0, -TAG_LENGTH));
   }
 
   #decrypt(kind: FrameKind, stored: Uint8Array, frame: OpenOptions): Uint8Array {
