@@ -66,3 +66,15 @@ test("a store that keeps no checksums is said to be one", async () => {
     stdout: expect.stringMatching(/the checksums of 0 compared[^]*keeps no checksum of 2 packs[^]*--level read/) as string,
   });
 }, 60_000);
+
+test("a sample that is too small to tell anything says so", async () => {
+  const at = tempDir("check-few");
+  const store = new FsObjectStore(at);
+  await take(await newRepository(store), [disk()]);
+  await store.close();
+  const flags = ["check", "--repo", `file://${at}`, "--key-file", keyFile(), "--sample", "50"];
+  const said = expect.stringMatching(
+    /^No damage: [^]*\n1 packs looked at, at random, are too few to say anything of the others\n$/,
+  ) as string;
+  expect(await thinstream(flags)).toMatchObject({ code: 0, stdout: said });
+}, 60_000);

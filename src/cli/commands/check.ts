@@ -84,6 +84,7 @@ function notCompared({ unrecorded, unkept }: NonNullable<DomainsCheckReport["sum
 }
 
 function sampled({ packs, detects }: NonNullable<DomainsCheckReport["sample"]>): string {
-  const share = (detects * 100).toPrecision(2);
+  if (detects >= 1) return `${packs} packs looked at, at random, are too few to say anything of the others`;
+  const share = Number((detects * 100).toPrecision(2));
   return `${packs} packs were drawn at random: were ${share} % of all damaged, one of those would have been among them with a probability of 95 %`;
 }
