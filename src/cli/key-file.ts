@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { open, readFile, rm } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
+import { dirname } from "node:path";
 
 import { errorText } from "../lib/errors.ts";
 import { DomainCredential, formatKeyFile, parseDomainKeyFile, parseKeyFile } from "../repository/index.ts";
@@ -52,8 +53,21 @@ export async function writeKeyFile(path: string, content: string): Promise<boole
   try {
     await file.writeFile(content);
     await file.sync();
+  } catch (cause) {
+    // Half a key opens nothing, and the name is to be free again.
+    await rm(path, { force: true });
+    throw new UsageError(`The key file ${path} cannot be made: ${errorText(cause)}`, { cause });
   } finally {
     await file.close();
   }
+  await syncDirectory(dirname(path));
   return true;
+}
+
+/** The name of a new key is to outlast a power cut before anything counts on the key. */
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, constants.O_RDONLY);
+  // Some network and FUSE file systems have no such thing; they keep their own promises.
+  await directory.sync().catch(() => undefined);
+  await directory.close();
 }

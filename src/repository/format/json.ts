@@ -34,6 +34,13 @@ export function asNullableString(value: unknown, what: string): string | null {
   return value === null ? null : asString(value, what);
 }
 
+/** A time as RFC 3339 writes it. */
+export function asTime(value: unknown, what: string): string {
+  const time = asString(value, what);
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/.test(time)) throw damaged(`${what} is not a time`);
+  return time;
+}
+
 /** A whole number from 0 to `max`. */
 export function asCount(value: unknown, what: string, max: number = Number.MAX_SAFE_INTEGER): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0 || value > max)

@@ -1,5 +1,5 @@
 import { damaged, FormatError } from "./errors.ts";
-import { asHex, asString, type JsonObject } from "./json.ts";
+import { asHex, asTime, type JsonObject } from "./json.ts";
 import { derive, keyIdOf } from "./keys.ts";
 import { decodeSummed, encodeSummed, openSecret, sealedLength, sealSecret, tampered } from "./sealed-json.ts";
 
@@ -52,7 +52,7 @@ export function decodeRotation(bytes: Uint8Array, number: number, { at, reposito
   return {
     at,
     number,
-    time: asString(clear["time"], `${at}: time`),
+    time: asTime(clear["time"], `${at}: time`),
     keyId: asHex(clear["keyId"], `${at}: keyId`, KEY_ID).toString("hex"),
     clear,
     sealed: asHex(sealed, `${at}: sealed`, sealedLength(3 * KEY)),

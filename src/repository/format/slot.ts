@@ -2,13 +2,14 @@ import { createHmac, scrypt, timingSafeEqual } from "node:crypto";
 import { promisify } from "node:util";
 
 import { damaged, FormatError } from "./errors.ts";
-import { asCount, asHex, asObject, asOneOf, asString, canonicalJson, type JsonObject } from "./json.ts";
+import { asCount, asHex, asObject, asOneOf, asString, asTime, canonicalJson, type JsonObject } from "./json.ts";
 import { derive, keyIdOf } from "./keys.ts";
 import { decodeSummed, encodeSummed, openSecret, sealedLength, sealSecret, tampered } from "./sealed-json.ts";
 
 const FORMAT = "thinstream-slot";
 const MAX_KMS = 4096;
 const KEY_ID = 8;
+const LABEL = /^[ -~]{0,64}$/;
 const stretch = promisify<Uint8Array, Uint8Array, number, object, Buffer>(scrypt);
 
 /** What a passphrase costs to try. */
@@ -78,8 +79,8 @@ export function decodeSlot(bytes: Uint8Array, id: string, { at, repositoryId }: 
   return {
     at,
     id,
-    label: asString(clear["label"], `${at}: label`),
-    created: asString(clear["created"], `${at}: created`),
+    label: asLabel(clear["label"], at),
+    created: asTime(clear["created"], `${at}: created`),
     opens: asHex(clear["opens"], `${at}: opens`, KEY_ID).toString("hex"),
     way: wayOf(clear, at),
     clear,
@@ -140,7 +141,14 @@ function macOf(body: JsonObject, key: Uint8Array, repositoryId: Uint8Array): Buf
   return mac;
 }
 
+/** Anybody who writes to the bucket can plant a slot, and what it says is shown. */
+function asLabel(value: unknown, at: string): string {
+  const label = asString(value, `${at}: label`);
+  if (!LABEL.test(label)) throw damaged(`${at}: label is none`);
+  return label;
+}
+
 function requireLabel(label: string): void {
-  if (/^[ -~]{0,64}$/.test(label)) return;
+  if (LABEL.test(label)) return;
   throw new FormatError("invalid", "A label is at most 64 printable ASCII characters; it lies in the bucket in the clear");
 }

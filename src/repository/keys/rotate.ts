@@ -1,5 +1,5 @@
 import { errorText } from "../../lib/errors.ts";
-import { type ObjectStore, StoreError } from "../../objectstore/index.ts";
+import { type ObjectStore, requireConditionalWrites, StoreError } from "../../objectstore/index.ts";
 import { openDomainKey, sealDomainKey } from "../domain-key.ts";
 import { readTombstone } from "../domains/tombstone.ts";
 import { RepositoryError } from "../errors.ts";
@@ -44,6 +44,7 @@ interface Places {
 /**
  * Puts a new key in the place of `old`, FORMAT.md §4.2. It counts as soon as the rotation is created. What fails before leaves the old one; what fails
  * after leaves the new one and rejects `rotation-unfinished`, and `endRotation` does the rest. `rotation-lost`: somebody else's came first;
+ * `no-conditional-writes`: the store would let two overwrite each other;
  * `rotation-unknown`: the store does not say which of the two keys it is.
  */
 export async function replaceKey(old: RepositoryKey, next: NewKey, places: Places): Promise<{ key: RepositoryKey; report: Replaced }> {
@@ -51,6 +52,8 @@ export async function replaceKey(old: RepositoryKey, next: NewKey, places: Place
   const number = (old.history.newest?.number ?? 0) + 1;
   if (number > MAX_ROTATIONS)
     throw new RepositoryError("invalid", `The key was replaced ${MAX_ROTATIONS} times already: make a new repository`);
+  // Of two rotations at once the one that loses is to know it: else it would seal domain keys under a key that nobody finds.
+  await requireConditionalWrites(places.store, places);
   await endRotation(old, places);
   const slot = next.slot === null ? null : await writeSlot({ ...places, repositoryId: id }, { ...next.slot, key: next.key });
   const time = (await places.store.now(places)).toISOString();

@@ -324,3 +324,12 @@ test("a rotation that is damaged, changed or not the place's own is told apart, 
   await at.store.put("config", config);
   await expectWhole(at.store, NEW, at);
 });
+
+test("a store that lets two rotations overwrite each other is refused before anything is changed", PATIENCE, async () => {
+  const made = await bench();
+  const forgetful = await copyOf(made.store);
+  forgetful.putIfAbsent = async (key, body, options) => await forgetful.put(key, body, options);
+  await expect(rotate(forgetful)).rejects.toMatchObject({ code: "no-conditional-writes" });
+  expect(await opens(forgetful, NEW)).toBe(false);
+  await expectWhole(forgetful, KEY, made);
+});

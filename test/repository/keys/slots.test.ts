@@ -86,6 +86,17 @@ describe.each(ways)("%s", (name, right, wrong) => {
     await expectOpens(KEY);
   });
 
+  test("a planted slot says nothing that a terminal would take for more than text", async () => {
+    const id = await add(right());
+    const original = Buffer.from(await store.get(`slots/${id}`));
+    for (const planted of [{ label: "\u001B[2J" }, { label: "x".repeat(65) }, { created: "\u001B[2J" }]) {
+      await spoil(id, () => resummed(original, (slot) => ({ ...slot, ...planted })));
+      const [seen] = await withRing({ store, key: KEY }, async (ring) => await ring.list());
+      expect(seen).toMatchObject({ state: "damaged", label: "", created: null });
+      expect(seen?.detail).toMatch(/^[ -~]+$/);
+    }
+  });
+
   test("a slot that somebody changed, sum and all, is told apart from a damaged one", async () => {
     const id = await add(right());
     const original = Buffer.from(await store.get(`slots/${id}`));
