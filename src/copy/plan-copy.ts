@@ -44,8 +44,12 @@ export function originOf({ id, origin }: PointRecord, { config }: Repository): P
 
 /** Tells points apart, with their time: a repository that was set back to an older copy of its objects gives the ids of later points once more. */
 function identityOf(point: PointRecord, of: Repository): string {
+  return `${placeOf(point, of)} ${point.time}`;
+}
+
+function placeOf(point: PointRecord, of: Repository): string {
   const { repository, point: id } = originOf(point, of);
-  return `${repository}/${id} ${point.time}`;
+  return `${repository}/${id}`;
 }
 
 /** Looks through both catalogs. Rejects where a point or machine that was named is not there. */
@@ -61,12 +65,27 @@ export async function planCopy(from: Repository, to: Repository, wanted: Wanted,
   }
   const named = typeof wanted === "object" && "points" in wanted ? new Set(wanted.points) : null;
   const { machines, unreadable } = await findMachines(from, wanted, signal);
+  const gone = named === null ? await from.catalog.missing(signal) : [];
   const plans: MachinePlan[] = [];
+  const there = new Set<string>();
   for (const [vm, points] of machines) {
     const { nextSeq, targets, forgotten } = await targetsOf(to, vm, signal);
     plans.push({ ...planMachine({ vm, points, targets, forgotten, named, from, to }), nextSeq });
+    for (const target of targets) there.add(placeOf(target, to));
   }
-  return { machines: plans, unreadable };
+  const vmIds = wanted === "all" ? null : new Set([...machines.values()].flatMap((points) => points.map(({ id }) => vmOf(id))));
+  const lost = gone.filter((id) => vmIds?.has(vmOf(id)) !== false && !there.has(`${from.config.id.toString("hex")}/${id}`));
+  return { machines: plans, unreadable: [...unreadable, ...lost.map((id) => ({ id, error: missing(id, from) }))] };
+}
+
+function vmOf(id: string): string {
+  return id.split("-", 1)[0] ?? "";
+}
+
+function missing(id: string, { store }: Repository): RepositoryError {
+  return new RepositoryError("point-damaged", `The restore point ${id} is missing from ${store.url}, though nobody has forgotten it`, {
+    hint: "Bring the object back from an older version of the bucket; if that cannot be, `thinstream forget --point` ends the search for it",
+  });
 }
 
 /** What the target has of a machine, forgotten or not. A list may come from before the newest points: those are asked for one by one. */

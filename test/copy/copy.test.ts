@@ -285,6 +285,28 @@ describe("a copy of points", () => {
     expect((await checkRepository(to, { signal })).findings).toEqual([]);
   });
 
+  test("says which points the source has lost, but for those that were copied before", async () => {
+    const memory = new MemoryObjectStore();
+    const history = new History(await encrypted(memory));
+    const other = new History(history.repository, "other");
+    await history.go(2);
+    const before = await encrypted();
+    await copyAll(history.repository, before);
+    await history.go();
+    await other.go();
+    const [first, , last] = history.points.map(({ id }) => id);
+    for (const id of [first, last]) await memory.delete(`points/${id?.slice(0, 12)}/000000000${id?.slice(13)}`);
+    expect((await copyAll(history.repository, before)).failed.map(({ id }) => id)).toEqual([last]);
+    const fresh = await encrypted();
+    const { copied, failed } = await copyAll(history.repository, fresh);
+    expect([copied.length, failed.map(({ id }) => id)]).toEqual([2, [first, last]]);
+    expect(failed[0]?.message).toContain("is missing from");
+    expect((await copyAll(history.repository, fresh, { wanted: { vms: ["other"] } })).failed).toEqual([]);
+    expect((await copyAll(history.repository, fresh, { wanted: { vms: ["web"] } })).failed.length).toBe(2);
+    for (const id of [first, last]) await history.repository.catalog.forget(id ?? "");
+    expect((await copyAll(history.repository, fresh)).failed).toEqual([]);
+  });
+
   test("goes on without a base that is lost in the target", async () => {
     const history = new History(await encrypted());
     await history.go();
