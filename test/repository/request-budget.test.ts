@@ -19,8 +19,11 @@ const CHANGED = 64;
 const ASKED = 24;
 /** Granules that a restore fetches together. */
 const WINDOW = 128;
-/** To read a whole map: its leaves come with those that have the same parent, which is 64 MiB of disk, in two requests at most; and what is above. */
-const MAP = 2 * Math.ceil(GRANULES / 1024) + 4;
+/**
+ * To read a whole map: its leaves come with those that have the same parent, which is 64 MiB of disk, in two requests at most, and some of them twice
+ * where there are more than are kept at hand, 2,048 for 4 GiB; and what is above.
+ */
+const MAP = (GRANULES > 65_536 ? 3 : 2) * Math.ceil(GRANULES / 1024) + 4;
 
 describe.skipIf(skipWithout("s3", "host"))(`requests for ${formatBytes(SIZE)}, counted in front of an S3 server`, () => {
   const dir = tempDir("budget");
