@@ -1,5 +1,6 @@
-import { type ObjectStore, StoreError } from "../objectstore/index.ts";
+import type { ObjectStore } from "../objectstore/index.ts";
 import { holdAt, HOLDS, parsePointId, parsePointKey, pointId } from "./layout.ts";
+import { isThere } from "./try-get.ts";
 
 /**
  * Holds, FORMAT.md §9: while there is an object for a point, nothing forgets or removes it. Only that it is there counts, so that nobody undoes
@@ -22,14 +23,14 @@ export class Holds {
     return held;
   }
 
+  /** Ids of the held points of some machines. */
+  async of(machines: readonly string[], signal: AbortSignal): Promise<string[]> {
+    const vms = new Set(machines);
+    return [...(await this.list({ signal }))].filter((id) => vms.has(parsePointId(id).vmId));
+  }
+
   async has(id: string, signal?: AbortSignal): Promise<boolean> {
-    try {
-      await this.#store.stat(this.#at(id), optional(signal));
-      return true;
-    } catch (thrown) {
-      if (thrown instanceof StoreError && thrown.code === "not-found") return false;
-      throw thrown;
-    }
+    return await isThere(this.#store, this.#at(id), signal);
   }
 
   async put(id: string, signal?: AbortSignal): Promise<void> {

@@ -25,3 +25,14 @@ export async function hasAny(store: ObjectStore, prefix: string, signal?: AbortS
   await listing.return?.();
   return first.done !== true;
 }
+
+/** Whether there is an object of this very key, by the store's answer for it: what no list need show. */
+export async function isThere(store: ObjectStore, at: string, signal?: AbortSignal): Promise<boolean> {
+  try {
+    await store.stat(at, signal === undefined ? {} : { signal });
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof StoreError && thrown.code === "not-found") return false;
+    throw thrown;
+  }
+}

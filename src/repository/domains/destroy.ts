@@ -2,7 +2,7 @@ import type { ObjectStore } from "../../objectstore/index.ts";
 import { domainIdOf, openDomainById } from "../domain-key.ts";
 import { RepositoryError } from "../errors.ts";
 import { Holds } from "../holds.ts";
-import { domainKeyAt, HEADS, parsePointId, parsePointKey, POINTS } from "../layout.ts";
+import { domainKeyAt, HEADS, parsePointKey, POINTS } from "../layout.ts";
 import type { RepositoryKey } from "../keys/repository-key.ts";
 import { tryGet } from "../try-get.ts";
 import { nameIfKnown } from "./domain-name.ts";
@@ -38,16 +38,16 @@ export async function destroyDomain(name: string, key: RepositoryKey, places: Pl
   const opened = await openDomainById(id, key, places);
   const created = (await nameIfKnown(opened, places))?.created ?? key.config.created;
   let machines = await machinesOf(id, key, places);
-  await requireNoHolds(new Set(machines), name, places);
+  await requireNoHolds(machines, name, places);
   // Twice: what was committed before the first one could be read is in the second, and who commits after that takes its point back.
   for (let round = 0; round < MOST_ROUNDS; round++) {
     const time = (await places.store.now(places)).toISOString();
     await writeTombstone({ id, name, created, time, machines }, key, places);
-    const now = await machinesOf(id, key, places);
-    if (now.length === machines.length) break;
-    machines = now;
+    const all = [...new Set([...machines, ...(await machinesOf(id, key, places))])].toSorted();
+    if (all.length === machines.length) break;
+    machines = all;
   }
-  await requireNoHolds(new Set(machines), name, places);
+  await requireNoHolds(machines, name, places);
   await places.store.delete(at, places);
   const tombstone = await readTombstone(id, key, places);
   return { id, name, time: tombstone?.time ?? "", machines: machines.length, already: false };
@@ -74,8 +74,8 @@ async function machinesOf(id: string, key: RepositoryKey, places: Places): Promi
 }
 
 /** A hold says that a point stays, come what may. */
-async function requireNoHolds(machines: ReadonlySet<string>, name: string, { store, signal }: Places): Promise<void> {
-  const held = [...(await new Holds(store).list({ signal }))].filter((id) => machines.has(parsePointId(id).vmId));
+async function requireNoHolds(machines: readonly string[], name: string, { store, signal }: Places): Promise<void> {
+  const held = await new Holds(store).of(machines, signal);
   if (held.length === 0) return;
   throw new RepositoryError(
     "point-held",

@@ -135,9 +135,8 @@ export class Domains {
     });
   }
 
-  /** Those of the machines that are of this domain, as far as that can be told. */
+  /** Those of the machines of which the domain's key opens something, also where no other domain is known: what lists leave out of another is not this one's. */
   async machinesOf(domain: string, vms: readonly string[], signal?: AbortSignal): Promise<string[]> {
-    if (this.#alone) return this.opened[0]?.domain === domain ? [...vms] : [];
     const found = await mapConcurrently(vms, PARALLEL, async (vm) => await this.#owners.of(vm, signal));
     return vms.filter((_, i) => found[i] === domain);
   }

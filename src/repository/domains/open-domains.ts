@@ -8,8 +8,8 @@ import { damaged, FormatError } from "../format/errors.ts";
 import { domainKeys } from "../format/keys.ts";
 import type { DomainCredential } from "../keys/credential.ts";
 import type { RepositoryKey } from "../keys/repository-key.ts";
-import { DOMAINS, KEYS, packsOf, parseDomainKey } from "../layout.ts";
-import { hasAny } from "../try-get.ts";
+import { domainKeyAt, DOMAINS, KEYS, packsOf, parseDomainKey } from "../layout.ts";
+import { hasAny, isThere } from "../try-get.ts";
 import { nameIfKnown, type OpenedDomain, readDomainName } from "./domain-name.ts";
 import { readTombstones, type Tombstone } from "./tombstone.ts";
 
@@ -50,10 +50,13 @@ export async function openAll(key: RepositoryKey, places: Places): Promise<Found
     return { config, opened, ...none, ...whole };
   }
   const keys = await idsBelow(KEYS, places);
-  const { destroyed = [], announced = [] } = Object.groupBy(await readTombstones(key, places), ({ id }) =>
-    keys.includes(id) ? "announced" : "destroyed",
-  );
-  const ids = (await expectedIds(key, keys, places)).filter((id) => !destroyed.some((one) => one.id === id));
+  const destroyed: Tombstone[] = [];
+  const announced: Tombstone[] = [];
+  // A list of keys that came back short destroys nothing: the store is asked for each.
+  for (const one of await readTombstones(key, places))
+    ((await isThere(places.store, domainKeyAt(one.id), places.signal)) ? announced : destroyed).push(one);
+  const known = [...keys, ...announced.map(({ id }) => id)];
+  const ids = (await expectedIds(key, known, places)).filter((id) => !destroyed.some((one) => one.id === id));
   // As an init leaves it that died right after its config.
   if (ids.length === 0 && destroyed.length === 0)
     return { config, opened: [{ ...(await openDomain(DEFAULT_DOMAIN, key, places)), name: DEFAULT_DOMAIN }], ...none, ...whole };

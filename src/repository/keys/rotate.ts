@@ -1,11 +1,12 @@
 import { errorText } from "../../lib/errors.ts";
 import { type ObjectStore, requireConditionalWrites, StoreError } from "../../objectstore/index.ts";
 import { openDomainKey, sealDomainKey } from "../domain-key.ts";
-import { readTombstone } from "../domains/tombstone.ts";
+import { readTombstone, type Tombstone } from "../domains/tombstone.ts";
 import { RepositoryError } from "../errors.ts";
 import { FormatError } from "../format/errors.ts";
 import { keyIdOf } from "../format/keys.ts";
 import { decodeRotation, encodeRotation } from "../format/rotation.ts";
+import { Holds } from "../holds.ts";
 import { KEYS, parseDomainKey, rotationAt, slotAt } from "../layout.ts";
 import { readConfig } from "../read-config.ts";
 import { tryGet } from "../try-get.ts";
@@ -153,15 +154,16 @@ async function sealAnew(key: RepositoryKey, places: Places): Promise<number> {
   let count = 0;
   for await (const { key: at } of store.list(KEYS, places)) {
     // What is to be destroyed is not sealed once more.
-    if (await isToBeDestroyed(at, key, places)) continue;
+    if ((await tombstoneOf(at, key, places)) !== null) continue;
     const { domainKey, current } = await openDomainKey(await store.get(at, { ...places, maxBytes: MAX_KEY_DOCUMENT }), at, key);
     try {
       if (current) continue;
       const sealed = sealDomainKey(domainKey, at, key);
       await putProved(at, sealed, places);
       count++;
-      // Whoever destroyed it meanwhile has written that down before the key went, and it may be back now.
-      if (await isToBeDestroyed(at, key, places)) await store.delete(at, places);
+      // Whoever destroyed it meanwhile has written that down before the key went, and it may be back now. Where a point is held, that was refused.
+      const tombstone = await tombstoneOf(at, key, places);
+      if (tombstone !== null && (await new Holds(store).of(tombstone.machines, places.signal)).length === 0) await store.delete(at, places);
     } finally {
       domainKey.fill(0);
     }
@@ -169,9 +171,9 @@ async function sealAnew(key: RepositoryKey, places: Places): Promise<number> {
   return count;
 }
 
-async function isToBeDestroyed(at: string, key: RepositoryKey, places: Places): Promise<boolean> {
+async function tombstoneOf(at: string, key: RepositoryKey, places: Places): Promise<Tombstone | null> {
   const domain = parseDomainKey(at);
-  return domain !== null && (await readTombstone(domain, key, places).catch(unlessForged)) !== null;
+  return domain === null ? null : await readTombstone(domain, key, places).catch(unlessForged);
 }
 
 function unlessForged(thrown: unknown): null {

@@ -11,7 +11,6 @@ import {
   locksAt,
   marksOf,
   packAt,
-  parsePointId,
   parsePointKey,
   pointId,
   POINTS,
@@ -20,14 +19,12 @@ import {
   usagesOf,
 } from "../layout.ts";
 import { GRACE_MS, isRoot, mayRemove } from "../rules.ts";
-import { tryGet } from "../try-get.ts";
+import { isThere } from "../try-get.ts";
 import { listPacks } from "../usage/stored-packs.ts";
 import { type PruneOptions, sumOf, type WaitingPacks } from "./plan.ts";
 import { explain } from "./sweep.ts";
 
 const PARALLEL_DELETES = 16;
-/** bytes; a longer one is damaged, and there */
-const MAX_KEY_DOCUMENT = 4096;
 
 /** What a prune did about a domain that was destroyed. */
 export interface Cleared {
@@ -52,11 +49,10 @@ export async function clearDestroyed(store: ObjectStore, { id, name, time, machi
   const { old, count, bytes } = await listPacks(store, { domain: id, at, signal });
   const nothing = { domain: name, time, packs: { stored: count, bytes }, removed: { points: [], packs: 0, bytes: 0 } };
   const all = { packs: count, bytes };
-  const vms = new Set(machines);
-  const held = [...(await new Holds(store).list({ signal }))].filter((one) => vms.has(parsePointId(one).vmId));
+  const held = await new Holds(store).of(machines, signal);
   if (held.length > 0) return { ...nothing, waiting: [], held };
-  // A list that came back short is no destruction: only the store's answer for the key itself is.
-  if ((await tryGet(store, domainKeyAt(id), { signal, maxBytes: MAX_KEY_DOCUMENT })) !== null) return { ...nothing, waiting: [], held };
+  // It may be back since it was looked for.
+  if (await isThere(store, domainKeyAt(id), signal)) return { ...nothing, waiting: [], held };
   if (isRoot(since, at.getTime())) return { ...nothing, waiting: waits(all, new Date(since + 2 * GRACE_MS)), held };
   const remove = async (keys: readonly string[]): Promise<void> => {
     if (!dryRun) await mapConcurrently(keys, PARALLEL_DELETES, async (key) => await store.delete(key, { signal }).catch(explain));

@@ -127,6 +127,63 @@ describe("a domain that is destroyed", () => {
   });
 });
 
+describe("a domain that a list of keys leaves out", () => {
+  /** Two domains, one of them with a tombstone that its destroyer never followed up, long ago. */
+  async function announced(): Promise<{ lab: DomainLab; id: string }> {
+    const lab = await DomainLab.start("default", "blue");
+    await pruneDomains(await lab.domains(), { signal });
+    const { id } = await about(lab, "blue");
+    const dying = new FaultyObjectStore(lab.store, [{ operations: ["delete"], fault: { kind: "error-before", code: "access-denied" } }]);
+    await expect(lab.destroy("blue", dying)).rejects.toMatchObject({ code: "access-denied" });
+    expect((await lab.domains()).announced).toMatchObject([{ id }]);
+    lab.store.hours += 100;
+    return { lab, id };
+  }
+
+  test(
+    "is whole though its destruction was announced: prune takes nothing of it, and it is read and checked as ever",
+    PATIENCE,
+    async () => {
+      const { lab, id } = await announced();
+      const before = await lab.store.keys("");
+      lab.store.unlisted.add(`keys/${id}`);
+      const domains = await lab.domains();
+      expect(await pruneDomains(domains, { signal })).toMatchObject({ removed: { points: [], packs: 0 }, unclear: [], destroyed: [] });
+      expect(await checkDomains(domains, read)).toMatchObject({ points: 4, findings: [], destroyed: [] });
+      expect(await lab.restorable()).toEqual({ default: 2, blue: 2 });
+      lab.store.unlisted.clear();
+      expect(await lab.store.keys("")).toEqual(before);
+    },
+  );
+
+  test("and whose key is back when prune comes to it, keeps everything", PATIENCE, async () => {
+    const { lab, id } = await announced();
+    const wrapped = await lab.store.get(`keys/${id}`);
+    await lab.store.delete(`keys/${id}`);
+    const domains = await lab.domains();
+    expect(domains.destroyed).toMatchObject([{ id }]);
+    await lab.store.put(`keys/${id}`, wrapped);
+    const before = await lab.store.keys("");
+    expect(await pruneDomains(domains, { signal })).toMatchObject({ removed: { points: [], packs: 0 } });
+    expect(await lab.store.keys("")).toEqual(before);
+    expect(await lab.restorable()).toEqual({ default: 2, blue: 2 });
+  });
+
+  test("loses no machine to another one that is destroyed meanwhile", PATIENCE, async () => {
+    const lab = await DomainLab.start("default", "blue");
+    const blue = await about(lab, "blue");
+    lab.store.unlisted.add(`keys/${blue.id}`).add(`domains/${blue.id}`);
+    await lab.destroy("default");
+    lab.store.unlisted.clear();
+    for (let i = 0; i < 3; i++) {
+      lab.store.hours += 40;
+      await pruneDomains(await lab.domains(), { signal });
+    }
+    expect(await lab.restorable()).toEqual({ blue: 2 });
+    expect((await checkDomains(await lab.domains(), read)).findings).toEqual([]);
+  });
+});
+
 const dead = (from: number): number[] => Array.from({ length: 200 }, (_, i) => from + i);
 const faults: readonly (readonly [string, (step: number) => FaultRule])[] = [
   ["fails", (step) => ({ ordinals: [step], fault: { kind: "error-before", code: "unavailable" } })],
@@ -209,6 +266,32 @@ test(
     }
   },
 );
+
+test("a rotation beside a destruction that is refused, at any step, destroys nothing", PATIENCE, async () => {
+  const original = await DomainLab.start("default", "blue");
+  const [point = ""] = (await about(original, "blue")).points;
+  for (let step = 1, done = false; !done; step++) {
+    const lab = await original.copy();
+    const { catalog } = (await lab.domains()).named("blue");
+    done = true;
+    // Somebody holds a point right after the tombstone was written.
+    const holding = new HookedStore(lab.store, async () => {
+      if ((await lab.store.keys("destroyed/")).length > 0) await catalog.hold(point);
+    });
+    const hooked = new HookedStore(lab.store, async (ordinal) => {
+      if (ordinal !== step) return;
+      done = false;
+      const key = (await lab.store.keys("rotations/")).length === 1 ? NEW : KEY;
+      const destroying = withRing({ store: holding, key }, async (ring) => await ring.destroyDomain("blue"));
+      await expect(destroying).rejects.toMatchObject({ code: "point-held" });
+    });
+    await withRing({ store: hooked, key: KEY }, async (ring) => await ring.rotate({ key: NEW, slot: null })).catch((thrown: unknown) =>
+      expect(thrown).toBeInstanceOf(ThinstreamError),
+    );
+    const now = (await lab.store.keys("rotations/")).length === 1 ? NEW : KEY;
+    expect(await lab.restorable(now), `step ${step}`).toEqual({ default: 2, blue: 2 });
+  }
+});
 
 test(
   "a rotation and a destruction at once, at any step: the domain is whole or destroyed, and the end of both is both",
