@@ -131,15 +131,15 @@ export function parsePointId(id: string): { readonly vmId: string; readonly seq:
   return { vmId: match[1] ?? "", seq: Number(match[2]) };
 }
 
-/** The id of the pack that lies at a key; null for anything else. */
+/** The id of the pack that lies at a key; null for anything else, as a pack of an ordinal that no run comes to (FORMAT.md §11). */
 export function parsePackKey(key: string): string | null {
-  const match = /^packs\/[0-9a-f]{8}\/([0-9a-f]{2})\/([0-9a-f]{32})$/.exec(key);
+  const match = /^packs\/[0-9a-f]{8}\/([0-9a-f]{2})\/([0-9a-f]{24}00[0-3][0-9a-f]{5})$/.exec(key);
   return match?.[2]?.startsWith(match[1] ?? "") === true ? match[2] : null;
 }
 
 /** Reads `points/<vm id>/<seq>`, `forgotten/…` or `holds/…`; null for anything else. */
 export function parsePointKey(key: string): { readonly vmId: string; readonly seq: number } | null {
-  const match = /^(?:points|forgotten|holds)\/([0-9a-f]{12})\/([0-9]{10})$/.exec(key);
+  const match = /^(?:points|forgotten|holds)\/([0-9a-f]{12})\/((?!0{10})[0-9]{10})$/.exec(key);
   return match === null ? null : { vmId: match[1] ?? "", seq: Number(match[2]) };
 }
 

@@ -72,7 +72,7 @@ export async function findNeeded(
   // A prune beside it may have removed forgotten points since they were listed.
   const unclear: Reached["unclear"][number][] = [];
   for (const one of reached.unclear) if (!(await repository.catalog.wasRemoved(one.id, signal))) unclear.push(one);
-  const missing = roots.missing.map((id) => ({ id, reason: "it is missing, and nobody has forgotten it" }));
+  const missing = roots.missing.map((id) => ({ id, reason: "it is missing, and nobody has forgotten it, or it is held" }));
   const others = new Set([CONFIG, ...(keys.encrypted ? [domainKeyAt(domain)] : [])]);
   for (const { vmId, seq } of [...roots.machines.flat(), ...roots.missing.map(parsePointId)]) others.add(pointAt(vmId, seq));
   return new Needed({ points: reached.points, unclear: [...missing, ...unclear], packs: reached.packs.bytes }, others, domain);

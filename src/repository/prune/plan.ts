@@ -72,7 +72,10 @@ export class Pruning {
     const roots = await findRoots(this.#repository, at, signal);
     const count = roots.machines.reduce((sum, { length }) => sum + length, 0);
     const reached = await reach(this.#repository, roots, { signal, keep: !dryRun, onPoint: (done) => this.#say("mark", done, count) });
-    const unclear = [...roots.missing.map((id) => ({ id, reason: "it is missing, and nobody has forgotten it" })), ...reached.unclear];
+    const unclear = [
+      ...roots.missing.map((id) => ({ id, reason: "it is missing, and nobody has forgotten it, or it is held" })),
+      ...reached.unclear,
+    ];
     const unreferenced = without(stored.old, reached.packs.bytes);
     const marks = new Marks(this.#repository, signal);
     const places = await marks.list();

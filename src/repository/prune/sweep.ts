@@ -12,6 +12,7 @@ import { isOld } from "../rules.ts";
 import { unlessFull } from "../usage/usage-index.ts";
 
 const PARALLEL_DELETES = 16;
+const PARALLEL_LOOKS = 32;
 
 /** Removes; the only part that needs the right to. */
 export class Sweep {
@@ -52,10 +53,10 @@ export class Sweep {
 
   /** A forgotten point that somebody has held since it was looked at keeps everything as it is. */
   async #requireNotHeld(gone: readonly PlacedPoint[]): Promise<void> {
-    if (gone.length === 0) return;
     const { signal } = this.#options;
-    const held = await new Holds(this.#repository.store).list({ signal });
-    const kept = gone.find(({ id }) => held.has(id));
+    const holds = new Holds(this.#repository.store);
+    const held = await mapConcurrently(gone, PARALLEL_LOOKS, async ({ id }) => await holds.has(id, signal));
+    const kept = gone.find((_, i) => held[i] === true);
     if (kept === undefined) return;
     throw new RepositoryError(
       "point-held",

@@ -1,8 +1,11 @@
+import { mapConcurrently } from "../../lib/concurrency.ts";
 import { missingBelow } from "../catalog.ts";
 import { FORGOTTEN, parsePointKey, pointId, POINTS } from "../layout.ts";
 import { Holds } from "../holds.ts";
 import type { Repository } from "../repository.ts";
 import { isRoot } from "../rules.ts";
+
+const PARALLEL_LOOKS = 32;
 
 /** A point as prune sees it. */
 export interface PlacedPoint {
@@ -20,30 +23,44 @@ export interface Roots {
   readonly forgotten: number;
   /** forgotten and held */
   readonly held: number;
-  /** ids of points that were committed, that nobody has forgotten, and that no list shows */
+  /** ids of points that were committed, that nobody has forgotten or that are held, and that no list shows */
   readonly missing: readonly string[];
 }
 
 /**
  * Which points count at a time: those that nobody has forgotten, those forgotten a short while ago, and those that are held. One list is all that
- * is believed of each: what a list that came back short leaves out is missing, and not unneeded.
+ * is believed of each, and of holds not even that: what a list that came back short leaves out is missing, and not unneeded.
  */
 export async function findRoots({ store, catalog }: Repository, at: Date, signal: AbortSignal): Promise<Roots> {
   // The heads first: what is committed meanwhile is then in the list and not in them.
   const heads = await catalog.heads(signal);
   const forgotten = await placesBelow(FORGOTTEN, { store, catalog }, signal);
   const marked = new Map(forgotten.map(({ suffix, since }) => [suffix, since]));
-  const held = await new Holds(store).list({ signal });
-  const known = new Known(heads, marked.keys());
+  const holds = new Holds(store);
+  const held = new Set(await holds.list({ signal }));
+  // What is held is there, forgotten or not.
+  const given = forgotten.filter(({ vmId, seq }) => !held.has(pointId(vmId, seq)));
+  const known = new Known(heads, given);
   const machines = new Map<string, PlacedPoint[]>();
   const gone: PlacedPoint[] = [];
   const counts = { forgotten: 0, held: 0 };
-  for (const { suffix, vmId, seq } of await placesBelow(POINTS, { store, catalog }, signal)) {
+  const listed = await placesBelow(POINTS, { store, catalog }, signal);
+  const isPast = (suffix: string): boolean => !isRoot(marked.get(suffix) ?? Infinity, at.getTime());
+  // Of what is to go the store is asked itself: a hold that a list left out holds all the same.
+  await mapConcurrently(
+    listed.filter(({ suffix }) => isPast(suffix)),
+    PARALLEL_LOOKS,
+    async ({ vmId, seq }) => {
+      const id = pointId(vmId, seq);
+      if (!held.has(id) && (await holds.has(id, signal))) held.add(id);
+    },
+  );
+  for (const { suffix, vmId, seq } of listed) {
     const point = { id: pointId(vmId, seq), vmId, seq };
     known.add(point);
     const since = marked.get(suffix);
     const isHeld = held.has(point.id);
-    if (since !== undefined && !isHeld && !isRoot(since, at.getTime())) {
+    if (isPast(suffix) && !isHeld) {
       gone.push(point);
       continue;
     }
@@ -70,17 +87,14 @@ async function placesBelow(
   return await catalog.mine(places, ({ vmId }) => vmId, signal);
 }
 
-/** Numbers that were given to points: none is left out, and none goes before it was forgotten. */
+/** Numbers that were given to points: none is left out, and none goes before it was given up. */
 class Known {
   readonly #last: Map<string, number>;
   readonly #there = new Map<string, Set<number>>();
 
-  constructor(heads: ReadonlyMap<string, number>, forgotten: Iterable<string>) {
+  constructor(heads: ReadonlyMap<string, number>, given: readonly { readonly vmId: string; readonly seq: number }[]) {
     this.#last = new Map(heads);
-    for (const suffix of forgotten) {
-      const place = parsePointKey(FORGOTTEN + suffix);
-      if (place !== null) this.add(place);
-    }
+    for (const place of given) this.add(place);
   }
 
   add({ vmId, seq }: { readonly vmId: string; readonly seq: number }): void {

@@ -5,6 +5,7 @@ import { FaultyObjectStore, StoreError } from "../../../src/objectstore/index.ts
 import { checkRepository, prune, Repository } from "../../../src/repository/index.ts";
 import { headAt, pointAt } from "../../../src/repository/layout.ts";
 import { KEY, take } from "../harness.ts";
+import { readDisk } from "../light-reader.ts";
 import { packsNeeded } from "../packs-needed.ts";
 import { GRACE_HOURS, KiB, PruneLab } from "./lab.ts";
 
@@ -116,6 +117,50 @@ describe("prune", () => {
     expect((await lab.repository.catalog.point(point.id)).id).toBe(point.id);
     await lab.repository.catalog.release(point.id);
     expect(await lab.prune(1)).toMatchObject({ removed: { points: [point.id] } });
+  });
+
+  test("a held point stays also where the list of holds leaves it out", async () => {
+    const lab = await PruneLab.start();
+    const point = await lab.backup();
+    await lab.backup();
+    await lab.forget(point);
+    await lab.repository.catalog.hold(point.id);
+    for (const key of await lab.store.keys("holds/")) lab.store.unlisted.add(key);
+    for (let i = 0; i < 3; i++)
+      expect(await lab.prune(40)).toMatchObject({ points: { counted: 2, held: 1 }, removed: { points: [], packs: 0 } });
+    expect((await readDisk(lab.repository, point)).equals(lab.contents.get(point.id)!)).toBe(true);
+  });
+
+  test("a held point that lists leave out keeps every pack", async () => {
+    const lab = await PruneLab.start();
+    const point = await lab.backup();
+    await lab.backup();
+    await lab.forget(point);
+    await lab.repository.catalog.hold(point.id);
+    const [at = ""] = await lab.store.keys("points/");
+    lab.store.unlisted.add(at);
+    for (let i = 0; i < 3; i++) {
+      const { unclear, removed } = await lab.prune(40);
+      expect([unclear.map(({ id }) => id), removed.packs]).toEqual([[point.id], 0]);
+    }
+    expect((await readDisk(lab.repository, point)).equals(lab.contents.get(point.id)!)).toBe(true);
+    await lab.repository.catalog.release(point.id);
+    expect((await lab.prune(1)).unclear).toEqual([]);
+  });
+
+  test("what lies where no pack and no point can lie is nobody's, and in nobody's way", async () => {
+    const lab = await PruneLab.start();
+    const point = await lab.backup();
+    await lab.backup();
+    const [vm = ""] = point.id.split("-");
+    const strange = [`packs/${lab.repository.domain}/ff/${"f".repeat(32)}`, `points/${vm}/0000000000`];
+    for (const key of strange) await lab.store.put(key, randomBytes(10));
+    await lab.forget(point);
+    await lab.prune(GRACE_HOURS);
+    const { unclear, removed } = await lab.prune(GRACE_HOURS);
+    expect(unclear).toEqual([]);
+    expect(removed.packs).toBeGreaterThan(0);
+    for (const key of strange) expect(await lab.store.keys(key)).toEqual([key]);
   });
 
   test.each(["damaged", "missing"] as const)("a point that is %s keeps every pack until it is forgotten", async (how) => {
