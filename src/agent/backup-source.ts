@@ -14,6 +14,8 @@ export interface BackupSource {
   readonly captures: readonly Capture[];
   /** Sentences a person should read: what was done less well than asked, and why. */
   readonly warnings: readonly string[];
+  /** All was read and nothing is committed yet: rejects where it turns out not to be of one instant. Absent where that cannot be. */
+  readonly requireStill?: () => Promise<void>;
   /** The restore point is in the store: superseded checkpoints go now. Resolves with further warnings. */
   commit(): Promise<readonly string[]>;
   /** The restore point is not in the store: what this run made in libvirt goes, what the last point stands on stays. Never rejects. */

@@ -167,6 +167,7 @@ async function store(run: Run): Promise<BackupResult> {
     for (const { name, bytes } of [...source.captures, ...(request.captures ?? [])]) await session.addCapture(name, bytes);
     await onStep?.("disks-written");
     await session.flush();
+    await source.requireStill?.();
     await onStep?.("packs-stored");
     point = await session.commit({
       level: overall(written),

@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { type BackupResult, openImage, runBackup, type SourceDisk } from "../../src/agent/index.ts";
@@ -28,8 +29,11 @@ class World {
     return new World(await Repository.init({ store, key: Buffer.alloc(32, 3) }));
   }
 
-  /** `checkpoint`: one that was made of vda at this instant, as libvirt's engine would report it. */
-  async backup(checkpoint: string | null = null): Promise<PointRecord> {
+  /**
+   * `checkpoint`: one that was made of vda at this instant, as libvirt's engine would report it. `onListed` is awaited when all extents of vda were
+   * listed, and the last of it is not read yet.
+   */
+  async backup(checkpoint: string | null = null, onListed = async (): Promise<void> => undefined): Promise<PointRecord> {
     const images = this.paths.map((path, index) => ({ name: `vd${String.fromCodePoint(97 + index)}`, path }));
     const run = { key: this.dir, name: "vm", level: "auto", runtimeDir: this.dir, signal, log: silentLogger } as const;
     const result: BackupResult = await runBackup({
@@ -37,7 +41,7 @@ class World {
       vm: { name: "vm", uuid: null },
       open: async ({ bases }) => {
         const source = await openImage({ ...run, images, bases });
-        return { ...source, disks: source.disks.map((disk) => (disk.name === "vda" ? reporting(disk, checkpoint) : disk)) };
+        return { ...source, disks: source.disks.map((disk) => (disk.name === "vda" ? reporting(disk, checkpoint, onListed) : disk)) };
       },
       since: null,
       codec: Codec.lz4,
@@ -71,13 +75,34 @@ class World {
   }
 }
 
-function reporting(disk: SourceDisk, checkpoint: string | null): SourceDisk {
+function reporting(disk: SourceDisk, checkpoint: string | null, onListed: () => Promise<void>): SourceDisk {
   const { name, size: bytes, level, reason, base, imageInfo } = disk;
   const facts = { name, size: bytes, level, reason, base, checkpoint, imageInfo };
-  return { ...facts, extents: (stop, scope) => disk.extents(stop, scope), read: (requests, stop) => disk.read(requests, stop) };
+  const extents: SourceDisk["extents"] = async function* (stop, scope) {
+    yield* disk.extents(stop, scope);
+    await onListed();
+  };
+  return { ...facts, extents, read: (requests, stop) => disk.read(requests, stop) };
 }
 
 describe.skipIf(skipWithout("host"))("images in a repository", () => {
+  test("one that is written to while the last of it is read becomes no point", async () => {
+    const world = await World.make();
+    const path = await createImage(join(world.dir, "raw"), { size, format: "raw" });
+    world.paths.push(path);
+    await qemuIo(path, "write -P 1 0 64M");
+    await world.backup();
+    const write = async (): Promise<void> => {
+      const handle = await open(path, "r+");
+      await handle.write(Buffer.alloc(512, 7), 0, 512, size - 512);
+      await handle.close();
+    };
+    const message = `the image ${path} was written to while it was read`;
+    await expect(world.backup(null, write)).rejects.toMatchObject({ code: "image-changed", message });
+    expect((await world.repository.catalog.list()).points).toHaveLength(1);
+    expect([servers(world.dir), ours(world.dir)]).toEqual([[], []]);
+  });
+
   test("D13 A15: full, unchanged, changed and through a bitmap: every point restores to what the images were, raw and qcow2", async () => {
     const world = await World.make();
     const first = await createImage(join(world.dir, "first"), { size });

@@ -33,7 +33,8 @@ export async function openImage(options: ImageOptions): Promise<BackupSource> {
     const disks = opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
     await options.onStep?.("exported");
     const captures = [...(options.captures ?? []), json("tool.json", { engine: "image" })];
-    const ends = { commit: () => run.commit(), abort: () => run.abort() };
+    const requireStill = async (): Promise<void> => await run.requireStill();
+    const ends = { requireStill, commit: () => run.commit(), abort: () => run.abort() };
     return { disks, consistency: "offline", captures, warnings: [...(options.warnings ?? []), ...run.warnings], ...ends };
   } catch (error) {
     await run.abort();

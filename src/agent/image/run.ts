@@ -66,6 +66,11 @@ export class ImageRun {
     );
   }
 
+  /** See `BackupSource.requireStill`: what is read last is read after a disk's extents have ended. */
+  async requireStill(): Promise<void> {
+    for (const files of this.#files) await files.requireStill();
+  }
+
   /** See `BackupSource.commit`. */
   async commit(): Promise<readonly string[]> {
     this.#ended ??= this.#end(true);

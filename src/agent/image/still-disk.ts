@@ -22,6 +22,14 @@ export class StillFiles {
     for (const [path, stamp] of this.#stamps) if ((await stampOf(path)) !== stamp) return path;
     return null;
   }
+
+  /** Rejects `image-changed`. */
+  async requireStill(): Promise<void> {
+    const changed = await this.changed();
+    if (changed === null) return;
+    const hint = "stop what writes to it, or back up the running machine through libvirt (--connect and --domain)";
+    throw new SourceError("image-changed", `the image ${changed} was written to while it was read`, { hint });
+  }
 }
 
 async function stampOf(path: string): Promise<string> {
@@ -56,10 +64,7 @@ export class StillDisk implements SourceDisk {
 
   async *extents(signal: AbortSignal, range?: ByteRange): AsyncGenerator<Extent, void, undefined> {
     yield* this.#disk.extents(signal, range);
-    const changed = await this.#files.changed();
-    if (changed === null) return;
-    const hint = "stop what writes to it, or back up the running machine through libvirt (--connect and --domain)";
-    throw new SourceError("image-changed", `the image ${changed} was written to while it was read`, { hint });
+    await this.#files.requireStill();
   }
 
   read(requests: readonly ReadRequest[], signal: AbortSignal): Promise<void> {
