@@ -1,18 +1,23 @@
 import { domainDestroyed } from "../domain-key.ts";
 import type { Domains } from "../domains/domains.ts";
-import { extendLocks, type LockOptions } from "./lock.ts";
+import { extendAllLocks, extendLocks, type LockOptions } from "./lock.ts";
 import type { LockReport, Named } from "./report.ts";
 
-/** Extends the locks of every domain; the requests are for all of them together. What a destroyed one had is left to run out. */
+/**
+ * Extends the locks of every domain; the requests are for all of them together. What a destroyed one had is left to run out; of one whose key is lost
+ * everything stays locked.
+ */
 export async function lockDomains(domains: Domains, options: LockOptions): Promise<LockReport> {
   domains.requireWhole();
   const reports: LockReport[] = [];
   let left = options.budget;
-  for (const domain of domains.opened) {
-    const report = await extendLocks(domain, { ...options, budget: left });
+  const extend = async (one: (within: LockOptions) => Promise<LockReport>): Promise<void> => {
+    const report = await one({ ...options, budget: left });
     left = Math.max(1, left - report.requests);
     reports.push(report);
-  }
+  };
+  for (const domain of domains.opened) await extend(async (within) => await extendLocks(domain, within));
+  for (const lost of domains.lost) await extend(async (within) => await extendAllLocks(domains.store, lost, within));
   const [first, ...others] = reports;
   if (first === undefined) throw domainDestroyed(domains.destroyed[0]?.name ?? "", domains.destroyed[0]?.time ?? "");
   return others.reduce(joined, first);

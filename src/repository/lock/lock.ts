@@ -1,11 +1,12 @@
-import { type DefaultLock, type LockMode, type ObjectLocks, StoreError } from "../../objectstore/index.ts";
+import { type DefaultLock, type LockMode, type ObjectLocks, type ObjectStore, StoreError } from "../../objectstore/index.ts";
+import type { LostDomain } from "../domains/open-domains.ts";
 import { RepositoryError } from "../errors.ts";
 import { PackNumbers } from "../format/pack-numbers.ts";
 import type { Repository } from "../repository.ts";
 import { lockName, readLockBook, writeLockBook } from "./book.ts";
 import { hourOf } from "./due.ts";
 import { Extender } from "./extend.ts";
-import { findNeeded, type Needed } from "./needed.ts";
+import { allOfLost, findNeeded, type FindingNeeded, type Needed } from "./needed.ts";
 import { type Found, type LockReport, reportOf } from "./report.ts";
 import { Alarm, type Claim, Survey, type Surveyed } from "./survey.ts";
 
@@ -36,7 +37,43 @@ export interface LockProgress {
  * ended at any moment and begun again, also beside another one.
  */
 export async function extendLocks(repository: Repository, options: LockOptions): Promise<LockReport> {
-  const { store } = repository;
+  const { store, domain } = repository;
+  return await extendAt(
+    {
+      store,
+      domain,
+      needed: async (finding) => await findNeeded(repository, finding),
+      book: {
+        read: async (signal) => (await readLockBook(repository, signal)) ?? new PackNumbers(),
+        write: async (book, signal) => await writeLockBook(repository, book, signal),
+      },
+    },
+    options,
+  );
+}
+
+/** Extends the locks of all that is stored of a domain whose key is lost, all versions of the key first: it may come back, and nobody can tell what it opens. */
+export async function extendAllLocks(store: ObjectStore, { id, error }: LostDomain, options: LockOptions): Promise<LockReport> {
+  return await extendAt(
+    { store, domain: id, needed: async () => await Promise.resolve(allOfLost(id, error.message)), book: null },
+    options,
+  );
+}
+
+/** What is locked, and how what is needed of it is found out. */
+interface Place {
+  readonly store: ObjectStore;
+  readonly domain: string;
+  readonly needed: (finding: FindingNeeded) => Promise<Needed>;
+  /** null: nothing is written down, and the store is asked for every lock */
+  readonly book: {
+    readonly read: (signal: AbortSignal) => Promise<PackNumbers>;
+    readonly write: (book: PackNumbers, signal: AbortSignal) => Promise<void>;
+  } | null;
+}
+
+async function extendAt(place: Place, options: LockOptions): Promise<LockReport> {
+  const { store } = place;
   const { locks } = store;
   const configuration = (await locks?.configuration(options)) ?? null;
   if (locks === undefined || configuration === null) {
@@ -44,28 +81,28 @@ export async function extendLocks(repository: Repository, options: LockOptions):
       hint: "Object Lock is chosen when a bucket is made, or enabled by who runs the store; `thinstream store-test` says whether it is there",
     });
   }
-  return await new LockRun(repository, options, { locks, byDefault: configuration.byDefault }).run();
+  return await new LockRun(place, options, { locks, byDefault: configuration.byDefault }).run();
 }
 
 class LockRun {
-  readonly #repository: Repository;
+  readonly #place: Place;
   readonly #options: LockOptions;
   readonly #locks: ObjectLocks;
   readonly #byDefault: DefaultLock | null;
 
   constructor(
-    repository: Repository,
+    place: Place,
     options: LockOptions,
     { locks, byDefault }: { readonly locks: ObjectLocks; readonly byDefault: DefaultLock | null },
   ) {
-    this.#repository = repository;
+    this.#place = place;
     this.#options = options;
     this.#locks = locks;
     this.#byDefault = byDefault;
   }
 
   async run(): Promise<LockReport> {
-    const at = await this.#repository.store.now({ signal: this.#options.signal });
+    const at = await this.#place.store.now({ signal: this.#options.signal });
     const found = await this.#look(at);
     const extender = await this.#extend(found, at);
     return reportOf({ at, until: new Date(at.getTime() + this.#options.periodMs), found, extender });
@@ -75,8 +112,8 @@ class LockRun {
     const { signal, dryRun = false, verify = false } = this.#options;
     const onPoint = (done: number, of: number): void => this.#say("mark", done, of);
     // The points first: what is stored for them was stored before them.
-    const needed = await findNeeded(this.#repository, { at, keep: !dryRun, signal, onPoint });
-    const book = verify ? null : ((await readLockBook(this.#repository, signal)) ?? new PackNumbers());
+    const needed = await this.#place.needed({ at, keep: !dryRun, signal, onPoint });
+    const book = verify ? null : ((await this.#place.book?.read(signal)) ?? null);
     const { survey, distrusted } = await this.#survey(needed, { at, book });
     return {
       points: needed.points,
@@ -84,7 +121,7 @@ class LockRun {
       survey,
       distrusted,
       released: noLongerNeeded(distrusted ? null : book, survey.standing, at),
-      missing: missingOf(needed.keys(this.#repository.domain), survey.standing),
+      missing: missingOf(needed.keys(this.#place.domain), survey.standing),
     };
   }
 
@@ -94,7 +131,7 @@ class LockRun {
     { at, book }: { readonly at: Date; readonly book: PackNumbers | null },
   ): Promise<{ readonly survey: Surveyed; readonly distrusted: boolean }> {
     const { periodMs, budget, signal } = this.#options;
-    const options = { domain: this.#repository.domain, at, periodMs, budget, signal, byDefault: this.#byDefault };
+    const options = { domain: this.#place.domain, at, periodMs, budget, signal, byDefault: this.#byDefault };
     this.#say("list", 0, null);
     const survey = await new Survey(needed, book, options).take(this.#locks);
     if (await this.#isTrue(survey.sample)) return { survey, distrusted: false };
@@ -114,7 +151,7 @@ class LockRun {
     const { periodMs, budget, signal, dryRun = false } = this.#options;
     const mode = this.#options.mode ?? this.#byDefault?.mode ?? "governance";
     const save = async (): Promise<void> => {
-      if (!dryRun) await writeLockBook(this.#repository, bookOf(survey.standing, released), signal);
+      if (!dryRun) await this.#place.book?.write(bookOf(survey.standing, released), signal);
     };
     const onDone = (done: number, of: number): void => this.#say("lock", done, of);
     const extender = new Extender(this.#locks, { at, periodMs, mode, budget, dryRun, signal, onDone, save });

@@ -1,5 +1,5 @@
 import { StoreError } from "../../objectstore/index.ts";
-import type { PackNumbers } from "../format/pack-numbers.ts";
+import { PackNumbers } from "../format/pack-numbers.ts";
 import {
   CONFIG,
   domainKeyAt,
@@ -23,18 +23,21 @@ export class Needed {
   readonly points: number;
   /** points of which it cannot be said what they need: everything that is stored counts as needed because of them */
   readonly unclear: Reached["unclear"];
+  /** whether it is not known which version of the domain's key opens it */
+  readonly anyKey: boolean;
   readonly #packs: PackNumbers;
   /** keys of what is no pack */
   readonly #others: ReadonlySet<string>;
   readonly #name: string;
 
   constructor(
-    found: { readonly points: number; readonly unclear: Reached["unclear"]; readonly packs: PackNumbers },
+    found: { readonly points: number; readonly unclear: Reached["unclear"]; readonly packs: PackNumbers; readonly anyKey?: boolean },
     others: ReadonlySet<string>,
     domain: string,
   ) {
     this.points = found.points;
     this.unclear = found.unclear;
+    this.anyKey = found.anyKey ?? false;
     this.#packs = found.packs;
     this.#others = others;
     this.#name = domainNameAt(domain);
@@ -55,16 +58,21 @@ export class Needed {
   }
 }
 
+export interface FindingNeeded {
+  readonly at: Date;
+  readonly keep: boolean;
+  readonly signal: AbortSignal;
+  readonly onPoint: (done: number, of: number) => void;
+}
+
+/** Of a domain whose key is lost: everything, and whichever version of the key. */
+export function allOfLost(domain: string, reason: string): Needed {
+  const key = domainKeyAt(domain);
+  return new Needed({ points: 0, unclear: [{ id: key, reason }], packs: new PackNumbers(), anyKey: true }, new Set([key]), domain);
+}
+
 /** Adds up what points need at a time, by what prune uses for the same. */
-export async function findNeeded(
-  repository: Repository,
-  {
-    at,
-    keep,
-    signal,
-    onPoint,
-  }: { readonly at: Date; readonly keep: boolean; readonly signal: AbortSignal; readonly onPoint: (done: number, of: number) => void },
-): Promise<Needed> {
+export async function findNeeded(repository: Repository, { at, keep, signal, onPoint }: FindingNeeded): Promise<Needed> {
   const { domain, keys } = repository;
   const roots = await findRoots(repository, at, signal);
   const count = roots.machines.reduce((sum, { length }) => sum + length, 0);

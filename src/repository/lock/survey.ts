@@ -88,6 +88,7 @@ export class Survey {
   #candidates: Candidate[] = [];
   #claims = 0;
   readonly #needed: Needed;
+  readonly #replaced: readonly string[];
   /** null: nothing is believed */
   readonly #book: PackNumbers | null;
   readonly #options: SurveyOptions;
@@ -95,6 +96,7 @@ export class Survey {
   /** @param book what earlier runs wrote down; null: the store is asked for every lock */
   constructor(needed: Needed, book: PackNumbers | null, options: SurveyOptions) {
     this.#needed = needed;
+    this.#replaced = needed.anyKey ? [HOLDS] : REPLACED;
     this.#book = book;
     this.#options = options;
   }
@@ -122,7 +124,7 @@ export class Survey {
     const isOf = (prefix: string): boolean => key.startsWith(prefix);
     if (versions.length === 0 || !this.#needed.has(key) || (hidden && ENDED.some(isOf))) return;
     if (hidden) this.#hidden.add(key);
-    const isReplaced = REPLACED.some(isOf);
+    const isReplaced = this.#replaced.some(isOf);
     if (versions.length > 1 && !isReplaced) this.#overwritten.add(key);
     // Of these the last one counts: of keys it is the one that opened the repository.
     this.#weigh(key, isReplaced ? versions.slice(-1) : versions);

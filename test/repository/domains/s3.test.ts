@@ -77,7 +77,8 @@ describe.skipIf(skipWithout("s3"))("the destruction of a domain on S3", () => {
     },
   );
 
-  test("locks are extended in every domain, whichever it is that needs an object", { timeout: 240_000 }, async () => {
+  /** A repository with a point in each of two domains. */
+  async function twoDomains(): Promise<{ prefix: string; store: S3ObjectStore; blue: string }> {
     delete process.env["AWS_SESSION_TOKEN"];
     Object.assign(process.env, lab.env);
     const prefix = randomBytes(4).toString("hex");
@@ -88,6 +89,37 @@ describe.skipIf(skipWithout("s3"))("the destruction of a domain on S3", () => {
       disk.write(0, randomBytes(100_000));
       await take(await Repository.open({ store, key: KEY, domain }), [disk]);
     }
+    return { prefix, store, blue: (await Domains.open({ store, key: KEY })).named("blue").domain };
+  }
+
+  test.each(["overwritten", "deleted"] as const)(
+    "a domain whose key was %s stays locked, and its key",
+    { timeout: 240_000 },
+    async (how) => {
+      const { prefix, store, blue } = await twoDomains();
+      const { signal } = new AbortController();
+      const at = `keys/${blue}`;
+      if (how === "deleted") await store.delete(at);
+      else await store.put(at, randomBytes(100));
+      const report = await lockDomains(await Domains.open({ store, key: KEY }), { periodMs: 3 * 86_400_000, budget: 1000, signal });
+      expect(report.unclear.map(({ id }) => id)).toContain(at);
+      expect(how === "deleted" ? report.hidden : report.overwritten).toEqual({ objects: 1, keys: [at] });
+      expect(report).toMatchObject({ left: 0, unlocked: 0, missing: { objects: 0 } });
+      const s3 = new S3Client({ endpoint: lab.endpoint, region: lab.region, forcePathStyle: true, credentials: lab });
+      const { Versions = [] } = await s3.send(new ListObjectVersionsCommand({ Bucket: lab.bucket, Prefix: `${prefix}/` }));
+      const needed = Versions.filter(({ Key = "" }) => /\/(keys|packs|points)\//.test(Key));
+      expect(needed.length).toBeGreaterThan(7);
+      for (const { Key, VersionId } of needed) {
+        const { Retention } = await s3.send(new GetObjectRetentionCommand({ Bucket: lab.bucket, Key, VersionId }));
+        expect(Retention?.RetainUntilDate?.getTime(), Key).toBeGreaterThan(Date.now() + 2.5 * 86_400_000);
+      }
+      await store.close();
+      s3.destroy();
+    },
+  );
+
+  test("locks are extended in every domain, whichever it is that needs an object", { timeout: 240_000 }, async () => {
+    const { prefix, store } = await twoDomains();
     const domains = await Domains.open({ store, key: KEY });
     const [held, released] = (await domains.list()).points.map(({ point }) => point.id) as [string, string];
     for (const id of [held, released]) await (await domains.holding(id)).catalog.hold(id);
