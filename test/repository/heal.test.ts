@@ -59,6 +59,21 @@ async function expectHealed(lab: Awaited<ReturnType<typeof build>>): Promise<Poi
 }
 
 describe("what a check found damaged, the next backup stores again", () => {
+  test.each(["lists", "reading"] as const)("also where the newest point was forgotten and is held; found by %s", async (how) => {
+    const lab = await build();
+    const { store, repository, disks, points } = lab;
+    // What changed since the one before stays known as such: that is what the next backup stands on.
+    const newest = await take(repository, disks);
+    const [first = ""] = await packsOf(lab, points[0]!);
+    await repository.catalog.forget(newest.id);
+    await repository.catalog.hold(newest.id);
+    await store.delete(first);
+    const report = how === "lists" ? await checkListed(repository, { signal, sample: 0 }) : await checkRepository(repository, { signal });
+    expect(report.noted).toBe(true);
+    const healed = await take(repository, disks);
+    for (const disk of disks) expect((await readDisk(repository, healed, disk.name)).equals(disk.bytes)).toBe(true);
+  });
+
   test("a missing pack, found by lists: only what is lost is stored, and only its disks are read whole", async () => {
     const lab = await build();
     const [first = "", ...others] = await packsOf(lab, lab.points[0] as PointRecord);

@@ -121,10 +121,12 @@ async function blameAll(
 ): Promise<{ readonly findings: Finding[]; readonly newest: readonly NewestPoint[] }> {
   if (damages.length === 0) return { findings: [], newest: [] };
   const newest = new Map<string, NewestPoint & { readonly seq: number }>();
+  const forgotten = new Set(roots.machines.flatMap((points) => points.filter((one) => one.forgotten).map(({ id }) => id)));
   const users = new Map<string, Map<string, PointRecord>>(damages.map(({ pack }) => [pack, new Map()]));
   const onUse = (point: PointRecord, usage: PackUsage): void => {
     const { id, seq, vm } = point;
-    if (seq >= (newest.get(vm.name)?.seq ?? 0)) newest.set(vm.name, { id, seq, vm: vm.name });
+    // Of points that can be stood on.
+    if (!forgotten.has(id) && seq >= (newest.get(vm.name)?.seq ?? 0)) newest.set(vm.name, { id, seq, vm: vm.name });
     for (const [pack, points] of users) if (usage.bytes.get(pack) > 0) points.set(point.id, point);
   };
   await reach(repository, roots, { signal, keep: false, onUse });

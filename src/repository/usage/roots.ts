@@ -12,6 +12,7 @@ export interface PlacedPoint {
   readonly id: string;
   readonly vmId: string;
   readonly seq: number;
+  readonly forgotten: boolean;
 }
 
 /** Points that count, by machine and each machine's oldest first, and those that do not any more. */
@@ -56,15 +57,14 @@ export async function findRoots({ store, catalog }: Repository, at: Date, signal
     },
   );
   for (const { suffix, vmId, seq } of listed) {
-    const point = { id: pointId(vmId, seq), vmId, seq };
+    const point = { id: pointId(vmId, seq), vmId, seq, forgotten: marked.has(suffix) };
     known.add(point);
-    const since = marked.get(suffix);
     const isHeld = held.has(point.id);
     if (isPast(suffix) && !isHeld) {
       gone.push(point);
       continue;
     }
-    if (since !== undefined) counts[isHeld ? "held" : "forgotten"] += 1;
+    if (point.forgotten) counts[isHeld ? "held" : "forgotten"] += 1;
     const others = machines.get(vmId);
     if (others === undefined) machines.set(vmId, [point]);
     else others.push(point);

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
 
 import { FaultyObjectStore, StoreError } from "../../../src/objectstore/index.ts";
-import { checkRepository, prune, Repository } from "../../../src/repository/index.ts";
+import { checkListed, checkRepository, prune, Repository } from "../../../src/repository/index.ts";
 import { headAt, pointAt } from "../../../src/repository/layout.ts";
 import { KEY, take } from "../harness.ts";
 import { readDisk } from "../light-reader.ts";
@@ -146,6 +146,19 @@ describe("prune", () => {
     expect((await readDisk(lab.repository, point)).equals(lab.contents.get(point.id)!)).toBe(true);
     await lab.repository.catalog.release(point.id);
     expect((await lab.prune(1)).unclear).toEqual([]);
+  });
+
+  test.each(["pack", "point"] as const)("a check looks at what is held, forgotten or not: a %s that is lost is found", async (what) => {
+    const lab = await PruneLab.start();
+    const point = await lab.backup();
+    await lab.backup();
+    await lab.forget(point);
+    await lab.repository.catalog.hold(point.id);
+    const { pack } = point.disks[0]!.root!;
+    const at = what === "pack" ? `packs/${lab.repository.domain}/${pack.slice(0, 2)}/${pack}` : pointAt(point.id.slice(0, 12), point.seq);
+    await lab.store.put(at, randomBytes(10));
+    const reports = [await checkRepository(lab.repository, { signal }), await checkListed(lab.repository, { signal, sample: 0 })];
+    for (const { findings } of reports) expect(findings.flatMap(({ points }) => points)).toContain(point.id);
   });
 
   test("what lies where no pack and no point can lie is nobody's, and in nobody's way", async () => {
