@@ -74,3 +74,18 @@ test("a held point is read, also where it was forgotten", PATIENCE, async () => 
   expect((await checkRepository(lab.repository, { signal })).findings.map(({ what }) => what)).toContain(`point ${held.id}`);
   expect(other.id).not.toBe(held.id);
 });
+
+test("a held point that somebody forgot and deleted is missed, and no other that is gone", PATIENCE, async () => {
+  const lab = await PruneLab.start();
+  const [held, gone] = [await lab.backup(), await lab.backup(), await lab.backup()];
+  await lab.repository.catalog.hold(held.id);
+  for (const { id, seq } of [held, gone]) {
+    const place = `${id.slice(0, 12)}/${String(seq).padStart(10, "0")}`;
+    // By hand: `forget` refuses a held point.
+    await lab.store.put(`forgotten/${place}`, new Uint8Array(0));
+    await lab.store.delete(`points/${place}`);
+  }
+  expect(await findings(lab.repository)).toEqual([[`point ${held.id}`], [`point ${held.id}`]]);
+  await lab.repository.catalog.release(held.id);
+  expect(await findings(lab.repository)).toEqual([[], []]);
+});

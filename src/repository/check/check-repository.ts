@@ -12,6 +12,7 @@ import { readCapture } from "../read/captures.ts";
 import type { Repository } from "../repository.ts";
 import { blame, type Finding } from "./finding.ts";
 import { type NewestPoint, noteForBackups } from "./heal.ts";
+import { lostHolds } from "./lost-holds.ts";
 import { checkPacks, type PackProgress } from "./pack-check.ts";
 import type { SumCounts } from "./sum-check.ts";
 
@@ -45,6 +46,7 @@ export async function checkRepository(repository: Repository, options: CheckOpti
   const findings: Finding[] = unreadable.map(({ id, error }) => ({ what: `point ${id}`, reason: error.message, points: [id], places: [] }));
   for (const id of await repository.catalog.missing(options.signal))
     findings.push({ what: `point ${id}`, reason: "it is missing", points: [id], places: [] });
+  findings.push(...(await lostHolds(repository, options.signal)));
   const pointsOfPack = new Map<string, Set<string>>();
   const needs = new Map<string, Reference>();
   for (const point of points) {
