@@ -10,7 +10,6 @@ import { listPacks, type StoredPacks } from "../usage/stored-packs.ts";
 import type { CheckOptions, CheckReport } from "./check-repository.ts";
 import { blame, type Finding } from "./finding.ts";
 import { type NewestPoint, noteForBackups } from "./heal.ts";
-import { lostHolds } from "./lost-holds.ts";
 import { checkPacks, type PackDamage } from "./pack-check.ts";
 import { compareSums, type SumCounts } from "./sum-check.ts";
 
@@ -47,8 +46,7 @@ export async function checkListed(repository: Repository, options: ListCheckOpti
   const looked = await lookAt(repository, sampled, options);
   for (const damage of looked.damages) damages.set(damage.pack, damage);
   const { findings, newest } = await blameAll(repository, { damages: [...damages.values()], roots, signal });
-  const gone = [...roots.missing.map((id) => ({ id, reason: "it is missing" })), ...unclear].map(lostPoint);
-  const lost = [...gone, ...(await lostHolds(repository, signal))];
+  const lost = [...roots.missing.map((id) => ({ id, reason: "it is missing" })), ...unclear].map(lostPoint);
   // Of a map that cannot be read nobody knows whose disks it is, and a backup may stand on it.
   const ofNobody = unclear.map(({ id }) => ({ id, vm: "" }));
   const said = { damages: [...damages.values()], findings: [...lost, ...findings], newest: [...newest, ...ofNobody] };
