@@ -1,6 +1,9 @@
+import { mapConcurrently } from "../lib/concurrency.ts";
 import type { ObjectStore } from "../objectstore/index.ts";
-import { holdAt, HOLDS, parsePointId, parsePointKey, pointId } from "./layout.ts";
+import { holdAt, HOLDS, parsePointId, parsePointKey, pointId, POINTS } from "./layout.ts";
 import { isThere } from "./try-get.ts";
+
+const PARALLEL = 16;
 
 /**
  * Holds, FORMAT.md §9: while there is an object for a point, nothing forgets or removes it. Only that it is there counts, so that nobody undoes
@@ -23,10 +26,19 @@ export class Holds {
     return held;
   }
 
-  /** Ids of the held points of some machines. */
+  /** Ids of the held points of some machines: what a list leaves out is asked for by name, for what is not held may be given up for ever. */
   async of(machines: readonly string[], signal: AbortSignal): Promise<string[]> {
     const vms = new Set(machines);
-    return [...(await this.list({ signal }))].filter((id) => vms.has(parsePointId(id).vmId));
+    const held = new Set([...(await this.list({ signal }))].filter((id) => vms.has(parsePointId(id).vmId)));
+    const others: string[] = [];
+    for await (const { key } of this.#store.list(POINTS, { signal })) {
+      const { vmId, seq } = parsePointKey(key) ?? { vmId: "", seq: 0 };
+      if (vms.has(vmId) && !held.has(pointId(vmId, seq))) others.push(pointId(vmId, seq));
+    }
+    await mapConcurrently(others, PARALLEL, async (id) => {
+      if (await this.has(id, signal)) held.add(id);
+    });
+    return [...held];
   }
 
   async has(id: string, signal?: AbortSignal): Promise<boolean> {

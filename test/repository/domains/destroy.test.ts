@@ -169,6 +169,15 @@ describe("a domain that a list of keys leaves out", () => {
     expect(await lab.restorable()).toEqual({ default: 2, blue: 2 });
   });
 
+  test("nor does one go of whose holds a list leaves one out", PATIENCE, async () => {
+    const lab = await DomainLab.start("default", "blue");
+    const [point = ""] = (await about(lab, "blue")).points;
+    await (await lab.domains()).named("blue").catalog.hold(point);
+    for (const key of await lab.store.keys("holds/")) lab.store.unlisted.add(key);
+    await expect(lab.destroy("blue")).rejects.toMatchObject({ code: "point-held" });
+    expect(await lab.restorable()).toEqual({ default: 2, blue: 2 });
+  });
+
   test("loses no machine to another one that is destroyed meanwhile", PATIENCE, async () => {
     const lab = await DomainLab.start("default", "blue");
     const blue = await about(lab, "blue");
