@@ -89,6 +89,23 @@ test("a copy puts each point into the domain of its name", PATIENCE, async () =>
   expect(copied, copied.stderr).toMatchObject({ code: 0 });
   const { points } = await thinstreamJson<Listed>(["points", "--repo", other, "--key-file", "other.key"], { cwd: dir });
   expect(points.map(({ vm, domain }) => `${vm} ${domain}`).toSorted()).toEqual(["web blue", "web default"]);
+  // A key that is spoilt is nobody's purpose.
+  const [blue = ""] = (
+    await thinstreamJson<{ domains: { id: string; name: string }[] }>(["key", "domains", "--repo", url, ...key], { cwd: dir })
+  ).domains
+    .filter(({ name }) => name === "blue")
+    .map(({ id }) => id);
+  const at = join(dir, "repo/keys", blue);
+  const sealed = readFileSync(at);
+  writeFileSync(at, sealed.subarray(1));
+  const short = await thinstream(
+    ["copy", "--all", "--json", "--from", url, "--from-key-file", "root.key", "--to", other, "--to-key-file", "other.key"],
+    { cwd: dir },
+  );
+  expect(short.code).toBe(1);
+  const { failed } = JSON.parse(short.stdout) as { failed: { id: string; message: string }[] };
+  expect(failed.find(({ id }) => id === blue)?.message).toMatch(/Nothing of the domain .* can be read/);
+  writeFileSync(at, sealed);
   await ok("key", "destroy-domain", ...key, "blue", "--confirm", "blue");
   const again = await thinstream(
     ["copy", "--all", "--from", url, "--from-key-file", "root.key", "--to", other, "--to-key-file", "other.key"],

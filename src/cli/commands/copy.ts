@@ -50,7 +50,8 @@ export async function copy(flags: CopyFlags, context: Context): Promise<Outcome>
       });
       reports.push(copied);
     }
-    return outcomeOf(joined(reports), [...domains.destroyed.map(destroyedLine), ...domains.lost.map(lostLine)]);
+    const { copied, passedOver, failed } = joined(reports);
+    return outcomeOf({ copied, passedOver, failed: [...failed, ...domains.lost.map(lostAll)] }, domains.destroyed);
   });
 }
 
@@ -106,8 +107,8 @@ function destroyedLine({ name, time }: Domains["destroyed"][number]): string {
   return `The domain ${name} was destroyed (${time}): nothing of it can be copied`;
 }
 
-function lostLine({ id, error }: Domains["lost"][number]): string {
-  return `FAILED: nothing of the domain ${id} can be read: ${error.message}`;
+function lostAll({ id, name, error }: Domains["lost"][number]): CopyReport["failed"][number] {
+  return { id, message: `Nothing of the domain ${name ?? id} can be read: ${error.message}` };
 }
 
 function wantedBy({ point, vm, all }: CopyFlags): Wanted {
@@ -133,7 +134,7 @@ function side(
   };
 }
 
-function outcomeOf({ copied, passedOver, failed }: CopyReport, gone: readonly string[]): Outcome {
+function outcomeOf({ copied, passedOver, failed }: CopyReport, destroyed: Domains["destroyed"]): Outcome {
   const [readBytes, uploadedBytes] = [
     copied.reduce((sum, point) => sum + point.readBytes, 0),
     copied.reduce((sum, point) => sum + point.uploadedBytes, 0),
@@ -155,17 +156,12 @@ function outcomeOf({ copied, passedOver, failed }: CopyReport, gone: readonly st
     ...unnamed(older),
     ...warnings.map((warning) => `Warning: ${warning}`),
     ...failed.map(({ message }) => `FAILED: ${message}`),
-    ...gone,
+    ...destroyed.map(destroyedLine),
   ];
   return {
     json: { copied, there: there.map(({ id }) => id), older: older.map(({ id }) => id), failed, readBytes, uploadedBytes, warnings },
     text: lines.join("\n"),
-    exitCode:
-      failed.length > 0 || gone.some((line) => line.startsWith("FAILED"))
-        ? ExitCode.failed
-        : warnings.length > 0
-          ? ExitCode.warnings
-          : ExitCode.ok,
+    exitCode: failed.length > 0 ? ExitCode.failed : warnings.length > 0 ? ExitCode.warnings : ExitCode.ok,
   };
 }
 
