@@ -12,7 +12,7 @@ const huge: Huge = { machines, pointsOfEach: 30, packsOfFull: 4100, packsOfNext:
 const points = machines * huge.pointsOfEach;
 const MEMORY = 2 ** 30;
 /** A renewal of locks keeps two numbers of each pack more, what was noted and what is. */
-const MEMORY_OF_LOCKS = 1.25 * MEMORY;
+const MEMORY_OF_LOCKS = 1.5 * MEMORY;
 const SECONDS = 20 * 60;
 
 interface Said {
