@@ -6,11 +6,8 @@ import { expect, test } from "vitest";
 import { FsObjectStore } from "../../src/objectstore/fs/index.ts";
 import { formatKeyFile, type PruneReport } from "../../src/repository/index.ts";
 import { tempDir } from "../lab/index.ts";
-import { KEY, newRepository, restore, take } from "../repository/harness.ts";
-import { MemoryDisk } from "../repository/memory-disk.ts";
+import { KEY, newRepository, restore, takeTwice } from "../repository/harness.ts";
 import { thinstream, thinstreamJson } from "../support/thinstream.ts";
-
-const KiB = 1024;
 
 test("prune says in a table and in JSON what went, what waits and until when; a dry run changes nothing", async () => {
   const dir = tempDir("prune");
@@ -19,12 +16,7 @@ test("prune says in a table and in JSON what went, what waits and until when; a 
   writeFileSync(keyFile, formatKeyFile(KEY), { mode: 0o600 });
   const flags = ["--repo", `file://${at}`, "--key-file", keyFile];
   const repository = await newRepository(new FsObjectStore(at));
-  const disk = new MemoryDisk("vda", 1024 * KiB);
-  disk.write(0, randomBytes(512 * KiB));
-  const first = await take(repository, [disk]);
-  disk.checkpoint();
-  disk.write(0, randomBytes(448 * KiB));
-  const second = await take(repository, [disk]);
+  const { disk, first, second } = await takeTwice(repository);
   await repository.catalog.forget(first.id);
 
   /** As if everything had been there for so many hours longer; also what names its own time. */

@@ -7,8 +7,7 @@ import type { SucceededResult, WorkOrder } from "../../src/api/index.ts";
 import { FsObjectStore } from "../../src/objectstore/fs/index.ts";
 import { formatKeyFile } from "../../src/repository/index.ts";
 import { tempDir } from "../lab/index.ts";
-import { KEY, newRepository, take } from "../repository/harness.ts";
-import { MemoryDisk } from "../repository/memory-disk.ts";
+import { KEY, newRepository, takeTwice } from "../repository/harness.ts";
 import { succeeded } from "./ordered-vm.ts";
 import { PlacedOrder } from "./placed-order.ts";
 
@@ -26,12 +25,7 @@ test("a prune says of which packs little is needed, and nothing of it where nobo
   };
 
   const repository = await newRepository(new FsObjectStore(at));
-  const disk = new MemoryDisk("vda", 1024 * KiB);
-  disk.write(0, randomBytes(512 * KiB));
-  const first = await take(repository, [disk]);
-  disk.checkpoint();
-  disk.write(0, randomBytes(448 * KiB));
-  const second = await take(repository, [disk]);
+  const { first, second } = await takeTwice(repository);
   const whole = await order({ type: "prune" });
   expect([whole.prune?.sparse, whole.message]).toEqual([{ packs: 0, bytes: 0, needless: 0 }, expect.not.stringContaining("30 %")]);
 

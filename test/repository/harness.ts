@@ -1,3 +1,5 @@
+import { randomBytes } from "node:crypto";
+
 import { MemoryObjectStore } from "../../src/objectstore/memory/index.ts";
 import type { ObjectStore } from "../../src/objectstore/index.ts";
 import {
@@ -10,7 +12,7 @@ import {
   Repository,
   type SimilarImage,
 } from "../../src/repository/index.ts";
-import type { MemoryDisk } from "./memory-disk.ts";
+import { MemoryDisk } from "./memory-disk.ts";
 
 export const KEY: Buffer = Buffer.alloc(32, 7);
 /** What opens the golden repository whose key was replaced; `KEY` did before. */
@@ -61,6 +63,22 @@ export async function take(repository: Repository, disks: readonly MemoryDisk[],
   } finally {
     await session.close();
   }
+}
+
+export interface Twice {
+  readonly disk: MemoryDisk;
+  readonly first: PointRecord;
+  readonly second: PointRecord;
+}
+
+/** Two points of a machine: 512 KiB, and then all of that but the last granule written anew. */
+export async function takeTwice(repository: Repository): Promise<Twice> {
+  const disk = new MemoryDisk("vda", 1024 * 1024);
+  disk.write(0, randomBytes(512 * 1024));
+  const first = await take(repository, [disk]);
+  disk.checkpoint();
+  disk.write(0, randomBytes(448 * 1024));
+  return { disk, first, second: await take(repository, [disk]) };
 }
 
 /** A target in memory, filled with rubbish when it is not blank. */

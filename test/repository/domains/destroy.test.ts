@@ -169,7 +169,7 @@ describe("a domain that a list of keys leaves out", () => {
     expect(await lab.restorable()).toEqual({ default: 2, blue: 2 });
   });
 
-  test("nor does one go of whose holds a list leaves one out", PATIENCE, async () => {
+  test("is not destroyed either while a point is held whose hold is left out of a list", PATIENCE, async () => {
     const lab = await DomainLab.start("default", "blue");
     const [point = ""] = (await about(lab, "blue")).points;
     await (await lab.domains()).named("blue").catalog.hold(point);

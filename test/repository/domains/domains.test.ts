@@ -178,6 +178,16 @@ describe("domains", () => {
     expect(await lab.store.keys("domains/")).toEqual([]);
   });
 
+  test("where no key opens any domain, nothing is opened, and so nothing is kept up in silence", async () => {
+    const lab = await DomainLab.start("default");
+    const [at = ""] = await lab.store.keys("keys/");
+    const key = await lab.store.get(at);
+    await lab.store.delete(at);
+    await expect(lab.domains()).rejects.toMatchObject({ code: "damaged", message: expect.stringContaining(at) as string });
+    await lab.store.put(at, key);
+    expect(await lab.restorable()).toEqual({ default: 2 });
+  });
+
   test("hashes of the same granule in two domains differ, as their keys do", async () => {
     const lab = await DomainLab.start("default", "blue");
     const domains = await lab.domains();
